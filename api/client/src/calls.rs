@@ -1,0 +1,228 @@
+//! The calls of the contract, one method each.
+
+use bytes::Bytes;
+use reqwest::Method;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::attempt::{Request, decode};
+use crate::client::Client;
+use crate::error::Error;
+use crate::path::{path, with_query};
+use crate::wire::{
+    Batch, BatchMessage, Cluster, Member, MemberList, Message, MessagePage, NewMessage, NewRoom, NewUser, PutMember,
+    Role, Room, RoomList, Sent, SentBatch, User, UserList,
+};
+
+const JSON: &str = "application/json";
+
+/// How fresh a read is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Level {
+    /// Reflects every write that was acknowledged before it began.
+    #[default]
+    Linearizable,
+    /// What the asked node has, without asking the others.
+    Local,
+}
+
+impl Level {
+    fn parameter(self) -> Option<String> {
+        match self {
+            Level::Linearizable => None,
+            Level::Local => Some("local".to_owned()),
+        }
+    }
+}
+
+/// Which page of a room's history.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum PageFrom {
+    #[default]
+    Newest,
+    /// The messages that follow this seq.
+    After(u64),
+    /// The messages that precede this seq.
+    Before(u64),
+    /// The page with this seq in its middle.
+    Around(u64),
+    /// From the first message at this time (RFC 3339) on.
+    At(String),
+}
+
+/// What one node says at `/readyz`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Readiness {
+    pub endpoint: String,
+    /// Why it is not ready, where it is not.
+    pub ready: Result<(), String>,
+}
+
+/// Every call may end with any [`Error`]; reads never with [`Error::OutcomeUnknown`].
+impl Client {
+    pub async fn create_user(&self, user: &NewUser) -> Result<User, Error> {
+        self.write(Method::POST, path(&["users"])?, Some(json(user))).await
+    }
+
+    pub async fn user(&self, user: &str) -> Result<User, Error> {
+        self.read(path(&["users", user])?).await
+    }
+
+    /// One page, by name; `limit` 1 to 500.
+    pub async fn users(&self, limit: u32, cursor: Option<&str>) -> Result<UserList, Error> {
+        self.read(list(path(&["users"])?, limit, cursor)).await
+    }
+
+    /// Applies a JSON Merge Patch (RFC 7396).
+    pub async fn update_user(&self, user: &str, patch: &serde_json::Value) -> Result<User, Error> {
+        self.write(Method::PATCH, path(&["users", user])?, Some(json(patch)))
+            .await
+    }
+
+    pub async fn delete_user(&self, user: &str) -> Result<(), Error> {
+        self.write_silently(Method::DELETE, path(&["users", user])?).await
+    }
+
+    pub async fn create_room(&self, room: &NewRoom) -> Result<Room, Error> {
+        self.write(Method::POST, path(&["rooms"])?, Some(json(room))).await
+    }
+
+    pub async fn room(&self, room: &str) -> Result<Room, Error> {
+        self.read(path(&["rooms", room])?).await
+    }
+
+    /// One page of the acting user's rooms (root: of all), by name; `limit` 1 to 500.
+    pub async fn rooms(&self, limit: u32, cursor: Option<&str>) -> Result<RoomList, Error> {
+        self.read(list(path(&["rooms"])?, limit, cursor)).await
+    }
+
+    /// Applies a JSON Merge Patch (RFC 7396).
+    pub async fn update_room(&self, room: &str, patch: &serde_json::Value) -> Result<Room, Error> {
+        self.write(Method::PATCH, path(&["rooms", room])?, Some(json(patch)))
+            .await
+    }
+
+    pub async fn delete_room(&self, room: &str) -> Result<(), Error> {
+        self.write_silently(Method::DELETE, path(&["rooms", room])?).await
+    }
+
+    /// One page of a room's members; `limit` 1 to 500.
+    pub async fn members(&self, room: &str, limit: u32, cursor: Option<&str>) -> Result<MemberList, Error> {
+        self.read(list(path(&["rooms", room, "members"])?, limit, cursor)).await
+    }
+
+    /// Adds a member, or gives him another role. Without a role: `member`, or what he is.
+    pub async fn put_member(&self, room: &str, user: &str, role: Option<Role>) -> Result<Member, Error> {
+        let body = json(&PutMember { role });
+        self.write(Method::PUT, path(&["rooms", room, "members", user])?, Some(body))
+            .await
+    }
+
+    pub async fn remove_member(&self, room: &str, user: &str) -> Result<(), Error> {
+        self.write_silently(Method::DELETE, path(&["rooms", room, "members", user])?)
+            .await
+    }
+
+    pub async fn send(&self, room: &str, message: &NewMessage) -> Result<Sent, Error> {
+        self.write(Method::POST, path(&["rooms", room, "messages"])?, Some(json(message)))
+            .await
+    }
+
+    /// Sends 1 to 1000 messages, all or none.
+    pub async fn send_batch(&self, room: &str, messages: Vec<BatchMessage>) -> Result<SentBatch, Error> {
+        let body = json(&Batch { messages });
+        self.write(Method::POST, path(&["rooms", room, "messages", "batch"])?, Some(body))
+            .await
+    }
+
+    /// A page of a room's history, oldest first; `limit` 1 to 500.
+    pub async fn history(&self, room: &str, from: &PageFrom, limit: u32, level: Level) -> Result<MessagePage, Error> {
+        let position = match from {
+            PageFrom::Newest => ("after", None),
+            PageFrom::After(seq) => ("after", Some(seq.to_string())),
+            PageFrom::Before(seq) => ("before", Some(seq.to_string())),
+            PageFrom::Around(seq) => ("around", Some(seq.to_string())),
+            PageFrom::At(time) => ("at", Some(time.clone())),
+        };
+        let parameters = [
+            position,
+            ("limit", Some(limit.to_string())),
+            ("level", level.parameter()),
+        ];
+        self.read(with_query(path(&["rooms", room, "messages"])?, &parameters))
+            .await
+    }
+
+    pub async fn message(&self, room: &str, seq: u64, level: Level) -> Result<Message, Error> {
+        let path = path(&["rooms", room, "messages", &seq.to_string()])?;
+        self.read(with_query(path, &[("level", level.parameter())])).await
+    }
+
+    /// The cluster as the first node that answers sees it. Teaches this client the nodes' URLs.
+    pub async fn cluster(&self) -> Result<Cluster, Error> {
+        let cluster: Cluster = self.read(path(&["cluster"])?).await?;
+        self.shared.route().learn(&cluster);
+        Ok(cluster)
+    }
+
+    /// Asks each known node once, side by side, whether it is ready. Never fails as a whole.
+    pub async fn readyz(&self) -> Vec<Readiness> {
+        let asked = self.endpoints().into_iter().map(|endpoint| async {
+            let answer = self.once(&endpoint, "/readyz").await;
+            Readiness {
+                ready: answer.map(drop).map_err(|error| error.to_string()),
+                endpoint,
+            }
+        });
+        futures::future::join_all(asked).await
+    }
+
+    async fn read<T: DeserializeOwned>(&self, path: String) -> Result<T, Error> {
+        decode(&self.execute(&Request::read(path)).await?, false)
+    }
+
+    async fn write<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: String,
+        body: Option<(&'static str, Bytes)>,
+    ) -> Result<T, Error> {
+        decode(
+            &self
+                .execute(&Request::write(method, path, body, self.next_key()))
+                .await?,
+            true,
+        )
+    }
+
+    /// A write whose answer has no body.
+    async fn write_silently(&self, method: Method, path: String) -> Result<(), Error> {
+        self.execute(&Request::write(method, path, None, self.next_key()))
+            .await
+            .map(drop)
+    }
+
+    /// A new key for each logical write, unless the caller chose one.
+    fn next_key(&self) -> String {
+        self.key.clone().unwrap_or_else(|| uuid::Uuid::new_v4().to_string())
+    }
+}
+
+fn json<T: Serialize>(value: &T) -> (&'static str, Bytes) {
+    (
+        JSON,
+        serde_json::to_vec(value)
+            .expect("wire types have no keys but strings")
+            .into(),
+    )
+}
+
+fn list(path: String, limit: u32, cursor: Option<&str>) -> String {
+    with_query(
+        path,
+        &[
+            ("limit", Some(limit.to_string())),
+            ("cursor", cursor.map(str::to_owned)),
+        ],
+    )
+}

@@ -1,0 +1,82 @@
+//! The state machine's own rules for names and fields, asked before anything is proposed, so that
+//! bad input costs no log entry. Apply asks them again.
+
+use quorate_client::wire::Attributes;
+use quorate_state_machine::limits::{BATCH_MESSAGES_MAX, NEW_ROOM_MEMBERS_MAX};
+use quorate_state_machine::{Rejection, fields, names};
+use serde_json::Value;
+
+use crate::problem::Problem;
+
+/// A name in `what`, for example `room`.
+pub(crate) fn name(what: &str, name: &str) -> Result<(), Problem> {
+    names::check(what, name).map_err(Problem::refused)
+}
+
+/// A field that may be absent.
+pub(crate) fn optional(value: Option<&str>, check: impl FnOnce(&str) -> Result<(), Rejection>) -> Result<(), Problem> {
+    value.map_or(Ok(()), |value| check(value).map_err(Problem::refused))
+}
+
+pub(crate) fn text(text: &str) -> Result<(), Problem> {
+    fields::text(text).map_err(Problem::refused)
+}
+
+/// Messages of a batch: none is a mistake, too many is a matter of size.
+pub(crate) fn batch_size(messages: usize) -> Result<(), Problem> {
+    if messages > BATCH_MESSAGES_MAX {
+        return Err(Problem::too_large(format!(
+            "a batch has at most {BATCH_MESSAGES_MAX} messages, this one has {messages}"
+        )));
+    }
+    if messages == 0 {
+        return Err(Problem::bad_request("a batch has at least one message"));
+    }
+    Ok(())
+}
+
+pub(crate) fn new_room_members(members: &[String]) -> Result<(), Problem> {
+    if members.len() > NEW_ROOM_MEMBERS_MAX {
+        return Err(Problem::too_large(format!(
+            "a room is created with at most {NEW_ROOM_MEMBERS_MAX} members, these are {}",
+            members.len()
+        )));
+    }
+    members.iter().try_for_each(|member| name("members", member))
+}
+
+/// Bytes of a password. Longer ones add no strength and cost time to hash.
+const PASSWORD_BYTES_MAX: usize = 1024;
+
+pub(crate) fn password(password: &str) -> Result<(), Problem> {
+    if password.is_empty() || password.len() > PASSWORD_BYTES_MAX {
+        return Err(Problem::bad_request(format!(
+            "a password has 1 to {PASSWORD_BYTES_MAX} bytes"
+        )));
+    }
+    Ok(())
+}
+
+/// Objects and arrays inside each other. Parsers commonly stop at 128, and answers wrap attributes
+/// in a few more levels: without this bound one message could make a page unreadable.
+const ATTRIBUTES_DEPTH_MAX: usize = 64;
+
+/// The object as text, as commands carry it.
+pub(crate) fn attributes(attributes: &Attributes) -> Result<String, Problem> {
+    if attributes.values().any(|value| !fits(value, ATTRIBUTES_DEPTH_MAX - 1)) {
+        return Err(Problem::bad_request(format!(
+            "attributes are nested at most {ATTRIBUTES_DEPTH_MAX} deep"
+        )));
+    }
+    let text = serde_json::to_string(attributes).expect("a JSON object can be written");
+    fields::attributes(&text).map_err(Problem::refused)?;
+    Ok(text)
+}
+
+fn fits(value: &Value, depth: usize) -> bool {
+    match value {
+        Value::Array(values) => depth > 0 && values.iter().all(|value| fits(value, depth - 1)),
+        Value::Object(values) => depth > 0 && values.values().all(|value| fits(value, depth - 1)),
+        _ => true,
+    }
+}

@@ -1,0 +1,132 @@
+//! Entities as the contract's JSON shows them.
+
+use quorate_client::wire;
+use quorate_state_machine::{Member, Message, Role, Room, RoomKind, User};
+
+use crate::replica::{ClusterNode, ClusterStatus, RaftState};
+use crate::time::format_ms;
+
+/// Attributes are checked before they are stored; text that is no object is shown as none rather
+/// than keeping the whole page from being read.
+fn attributes(text: Option<String>) -> Option<wire::Attributes> {
+    text.and_then(|text| serde_json::from_str(&text).ok())
+}
+
+pub(crate) fn user(user: User) -> wire::User {
+    wire::User {
+        user: user.user,
+        id: user.id.0,
+        display_name: user.display_name,
+        email: user.email,
+        attributes: attributes(user.attributes),
+        created_at: format_ms(user.created_at_ms),
+        rev: user.rev.0,
+    }
+}
+
+pub(crate) fn room(room: Room) -> wire::Room {
+    wire::Room {
+        room: room.room,
+        id: room.id.0,
+        kind: match room.kind {
+            RoomKind::Public => wire::RoomKind::Public,
+            RoomKind::Group => wire::RoomKind::Group,
+            RoomKind::Direct => wire::RoomKind::Direct,
+        },
+        title: room.title,
+        attributes: attributes(room.attributes),
+        created_at: format_ms(room.created_at_ms),
+        created_by: room.created_by,
+        first_seq: room.first_seq.0,
+        last_seq: room.last_seq.0,
+        member_count: room.member_count,
+        rev: room.rev.0,
+    }
+}
+
+pub(crate) fn room_kind(kind: wire::RoomKind) -> RoomKind {
+    match kind {
+        wire::RoomKind::Public => RoomKind::Public,
+        wire::RoomKind::Group => RoomKind::Group,
+        wire::RoomKind::Direct => RoomKind::Direct,
+    }
+}
+
+pub(crate) fn role(role: Role) -> wire::Role {
+    match role {
+        Role::Owner => wire::Role::Owner,
+        Role::Moderator => wire::Role::Moderator,
+        Role::Member => wire::Role::Member,
+    }
+}
+
+pub(crate) fn role_from(role: wire::Role) -> Role {
+    match role {
+        wire::Role::Owner => Role::Owner,
+        wire::Role::Moderator => Role::Moderator,
+        wire::Role::Member => Role::Member,
+    }
+}
+
+pub(crate) fn member(member: Member) -> wire::Member {
+    wire::Member {
+        user: member.user,
+        role: role(member.role),
+        joined_at: format_ms(member.joined_at_ms),
+        joined_seq: member.joined_seq.0,
+        rev: member.rev.0,
+    }
+}
+
+/// The same for GET, pages and streams, so that all three show the same bytes.
+pub(crate) fn message(message: Message) -> wire::Message {
+    wire::Message {
+        room: message.room,
+        seq: message.seq.0,
+        rev: message.rev.0,
+        sender: message.sender,
+        sent_at: format_ms(message.sent_at_ms),
+        kind: message.kind,
+        text: message.text,
+        client_id: message.client_id,
+        reply_to: message.reply_to.map(|seq| seq.0),
+        edited_at: message.edited_at_ms.map(format_ms),
+        redacted_at: message.redacted_at_ms.map(format_ms),
+        attributes: attributes(message.attributes),
+    }
+}
+
+pub(crate) fn cluster(cluster: ClusterStatus) -> wire::Cluster {
+    wire::Cluster {
+        cluster_id: cluster.cluster_id,
+        version: cluster.version,
+        nodes: cluster.nodes.into_iter().map(cluster_node).collect(),
+        leader: cluster.leader,
+        term: cluster.term,
+        failures_tolerated: cluster.failures_tolerated,
+        changes: Vec::new(),
+    }
+}
+
+fn cluster_node(node: ClusterNode) -> wire::ClusterNode {
+    wire::ClusterNode {
+        id: node.id,
+        client_url: node.client_url,
+        peer_addr: node.peer_addr,
+        role: if node.voter { "voter" } else { "learner" }.to_owned(),
+        state: raft_state(node.state).to_owned(),
+        last_log: node.last_log,
+        applied: node.applied,
+        lag: node.lag,
+    }
+}
+
+/// A learner follows; that it does not vote is said by its role.
+pub(crate) fn raft_state(state: RaftState) -> &'static str {
+    match state {
+        RaftState::Leader => "leader",
+        RaftState::Follower | RaftState::Learner => "follower",
+        RaftState::Candidate => "candidate",
+        RaftState::Unreachable => "unreachable",
+    }
+}

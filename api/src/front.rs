@@ -1,0 +1,340 @@
+//! What happens around every request: its id, its place among the requests at work, its body, the
+//! headers of its answer, its line in the log and in the metrics, and a 500 if a handler panics.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::{Bytes, BytesMut};
+use futures::FutureExt;
+use http::header::{self, HeaderValue};
+use http::request::Parts;
+use http::{HeaderMap, Method, Request};
+use http_body_util::BodyExt;
+use hyper::body::Body as _;
+
+use crate::app::App;
+use crate::config::Limits;
+use crate::headers::{self, X_LEADER, X_LEVEL, X_NODE, X_REQUEST_ID, X_TERM, X_USER};
+use crate::metrics::Gauged;
+use crate::problem::{Kind, Problem};
+use crate::request::Call;
+
+/// How a route is treated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rule {
+    /// Health, metrics, and what is no route: answered even when the node is overloaded.
+    Probe,
+    Read,
+    Write(BodyRule),
+}
+
+/// Which body a write takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BodyRule {
+    /// None; one that comes is read (it counts for the idempotency key) and otherwise ignored.
+    Unused,
+    Json,
+    /// As JSON, but no body is an empty object.
+    OptionalJson,
+    /// RFC 7396, under its own media type or as plain JSON.
+    MergePatch,
+}
+
+/// Runs one request from its first header to its answer.
+pub(crate) async fn enter<F, Fut>(
+    app: Arc<App>,
+    route: &'static str,
+    rule: Rule,
+    handler: F,
+    request: Request<Body>,
+) -> Response
+where
+    F: FnOnce(Call) -> Fut,
+    Fut: Future<Output = Result<Response, Problem>>,
+{
+    let started = Instant::now();
+    let (parts, mut body) = request.into_parts();
+    let frame = Frame::of(&parts, route, rule);
+    let request_id = frame.request_id();
+    let answered = AssertUnwindSafe(admit(&app, &frame, parts, &mut body, handler))
+        .catch_unwind()
+        .await;
+    let mut response = match answered {
+        Ok(Ok(response)) => response,
+        Ok(Err(problem)) => {
+            drain(body, &frame).await;
+            problem.into_response(&request_id)
+        }
+        Err(_panic) => {
+            // The panic itself was reported by the hook, with its place.
+            let is_write = matches!(rule, Rule::Write(_));
+            Problem::internal("the request met a defect of this node", is_write).into_response(&request_id)
+        }
+    };
+    frame.finish(&app, response.headers_mut());
+    frame.record(&app, response.status().as_u16(), started.elapsed());
+    response
+}
+
+/// What is kept of a request while its handler has the rest.
+struct Frame {
+    route: &'static str,
+    rule: Rule,
+    method: Method,
+    request_id: HeaderValue,
+    caller: Option<HeaderValue>,
+    level: Option<&'static str>,
+    declared_bytes: Option<u64>,
+    expects_continue: bool,
+}
+
+impl Frame {
+    fn of(parts: &Parts, route: &'static str, rule: Rule) -> Self {
+        let level = match rule {
+            Rule::Read => level(parts.uri.query()),
+            Rule::Probe | Rule::Write(_) => None,
+        };
+        Self {
+            route,
+            rule,
+            method: parts.method.clone(),
+            request_id: headers::request_id(&parts.headers),
+            caller: parts.headers.get(X_USER).cloned(),
+            level,
+            declared_bytes: declared_bytes(&parts.headers),
+            expects_continue: parts.headers.contains_key(header::EXPECT),
+        }
+    }
+
+    fn request_id(&self) -> String {
+        self.request_id
+            .to_str()
+            .expect("a request id is visible ASCII")
+            .to_owned()
+    }
+
+    /// The headers that every answer has, errors included.
+    fn finish(&self, app: &App, headers: &mut HeaderMap) {
+        let status = app.replica.status();
+        headers.insert(X_REQUEST_ID, self.request_id.clone());
+        headers.insert(X_NODE, HeaderValue::from(status.node));
+        headers.insert(
+            X_LEADER,
+            status.leader.map_or(HeaderValue::from_static(""), HeaderValue::from),
+        );
+        headers.insert(X_TERM, HeaderValue::from(status.term));
+        if let Some(level) = self.level
+            && !headers.contains_key(X_LEVEL)
+        {
+            headers.insert(X_LEVEL, HeaderValue::from_static(level));
+        }
+    }
+
+    /// Neither texts nor passwords nor error details, which may quote them.
+    fn record(&self, app: &App, status: u16, took: Duration) {
+        app.metrics
+            .answered(self.route, method_label(&self.method), status, took);
+        let id = self.request_id.to_str().unwrap_or_default();
+        let caller = self
+            .caller
+            .as_ref()
+            .map_or("root", |caller| caller.to_str().unwrap_or("(not ASCII)"));
+        let ms = took.as_secs_f64() * 1000.0;
+        let (method, route) = (&self.method, self.route);
+        // 503 and 504 are what a node says while it has no leader, one line for each request:
+        // worth seeing, as are all 5xx.
+        if status >= 500 {
+            tracing::warn!(request_id = id, %method, route, status, ms, caller, "request failed");
+        } else if status >= 400 {
+            tracing::info!(request_id = id, %method, route, status, ms, caller, "request refused");
+        } else {
+            tracing::debug!(request_id = id, %method, route, status, ms, caller, "request answered");
+        }
+    }
+}
+
+/// The level that a read asks for, as its answer's header repeats it; none where it is unknown.
+fn level(query: Option<&str>) -> Option<&'static str> {
+    let asked = query
+        .unwrap_or_default()
+        .split('&')
+        .find_map(|pair| pair.strip_prefix("level="));
+    match asked {
+        None | Some("linearizable") => Some("linearizable"),
+        Some("local") => Some("local"),
+        Some(_) => None,
+    }
+}
+
+/// A label's values must be few, and a method may be any token.
+fn method_label(method: &Method) -> &str {
+    match method.as_str() {
+        known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") => known,
+        _ => "other",
+    }
+}
+
+fn declared_bytes(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Finds the request a place, reads its body and hands both on.
+async fn admit<F, Fut>(
+    app: &Arc<App>,
+    frame: &Frame,
+    parts: Parts,
+    body: &mut Body,
+    handler: F,
+) -> Result<Response, Problem>
+where
+    F: FnOnce(Call) -> Fut,
+    Fut: Future<Output = Result<Response, Problem>>,
+{
+    let _permit = match frame.rule {
+        Rule::Probe => None,
+        Rule::Read | Rule::Write(_) => {
+            let permit = Arc::clone(&app.in_flight)
+                .try_acquire_owned()
+                .map_err(|_| Problem::new(Kind::Overloaded, "too many requests at work on this node"))?;
+            Some((permit, Gauged::new(&app.metrics.in_flight)))
+        }
+    };
+    let body = match frame.rule {
+        Rule::Probe | Rule::Read => Bytes::new(),
+        Rule::Write(rule) => {
+            check_media_type(&parts.headers, rule, body.is_end_stream())?;
+            read_body(body, frame, &app.limits).await?
+        }
+    };
+    let call = Call {
+        app: Arc::clone(app),
+        route: frame.route,
+        parts,
+        body,
+        request_id: frame.request_id(),
+    };
+    handler(call).await
+}
+
+fn check_media_type(headers: &HeaderMap, rule: BodyRule, is_empty: bool) -> Result<(), Problem> {
+    let wanted: &[&str] = match rule {
+        BodyRule::Unused => return Ok(()),
+        BodyRule::Json | BodyRule::OptionalJson => &["application/json"],
+        BodyRule::MergePatch => &["application/merge-patch+json", "application/json"],
+    };
+    let refuse = || {
+        let detail = format!("the body must be {} in UTF-8, not compressed", wanted.join(" or "));
+        Problem::new(Kind::UnsupportedMediaType, detail)
+    };
+    let mut types = headers.get_all(header::CONTENT_TYPE).iter();
+    let compressed = headers
+        .get(header::CONTENT_ENCODING)
+        .is_some_and(|encoding| encoding != "identity");
+    match (types.next(), types.next()) {
+        (None, _) if rule == BodyRule::OptionalJson && is_empty => Ok(()),
+        (Some(value), None) if !compressed && value.to_str().is_ok_and(|value| is_media_type(value, wanted)) => Ok(()),
+        _ => Err(refuse()),
+    }
+}
+
+/// One of the wanted types; a charset, if there is one, must be UTF-8.
+fn is_media_type(value: &str, wanted: &[&str]) -> bool {
+    let mut parts = value.split(';').map(str::trim);
+    let essence = parts.next().unwrap_or_default();
+    wanted.iter().any(|wanted| essence.eq_ignore_ascii_case(wanted))
+        && parts
+            .filter_map(|parameter| parameter.split_once('='))
+            .all(|(name, value)| {
+                !name.eq_ignore_ascii_case("charset") || value.trim_matches('"').eq_ignore_ascii_case("utf-8")
+            })
+}
+
+/// The whole body, bounded in bytes and time.
+async fn read_body(body: &mut Body, frame: &Frame, limits: &Limits) -> Result<Bytes, Problem> {
+    let bytes_max = limits.body_bytes_max;
+    let too_large = || Problem::too_large(format!("a body has at most {bytes_max} bytes"));
+    if frame.declared_bytes.is_some_and(|bytes| bytes > bytes_max as u64) {
+        return Err(too_large());
+    }
+    let read = async {
+        let mut first = Bytes::new();
+        let mut all = BytesMut::new();
+        while let Some(part) = body.frame().await {
+            let part = part.map_err(|error| Problem::bad_request(format!("failed to read the body: {error}")))?;
+            let Ok(data) = part.into_data() else { continue };
+            if first.len() + all.len() + data.len() > bytes_max {
+                return Err(too_large());
+            }
+            // Most bodies come in one piece, which is then not copied.
+            if first.is_empty() && all.is_empty() {
+                first = data;
+            } else {
+                all.extend_from_slice(&std::mem::take(&mut first));
+                all.extend_from_slice(&data);
+            }
+        }
+        Ok(if all.is_empty() { first } else { all.freeze() })
+    };
+    tokio::time::timeout(limits.body_read_timeout, read)
+        .await
+        .unwrap_or_else(|_| Err(Problem::new(Kind::BodyTimeout, "the body took too long")))
+}
+
+/// What is read and thrown away of a refused request's body: enough that a client which writes
+/// first and reads then finds the answer instead of a reset connection.
+const DRAIN_BYTES_MAX: u64 = 16 << 20;
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(2);
+
+async fn drain(mut body: Body, frame: &Frame) {
+    // A client that waits for "100 Continue" has sent nothing, and reading would call for it.
+    if frame.expects_continue || frame.declared_bytes.is_some_and(|bytes| bytes > DRAIN_BYTES_MAX) {
+        return;
+    }
+    let drained = async {
+        let mut bytes = 0;
+        while bytes <= DRAIN_BYTES_MAX {
+            match body.frame().await {
+                Some(Ok(part)) => bytes += part.data_ref().map_or(0, |data| data.len() as u64),
+                Some(Err(_)) | None => return,
+            }
+        }
+    };
+    // Cut short, the connection is closed after the answer.
+    let _ = tokio::time::timeout(DRAIN_TIME_MAX, drained).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn media_types() {
+        let wanted = &["application/json"];
+        for value in [
+            "application/json",
+            "Application/JSON; charset=UTF-8",
+            "application/json;charset=\"utf-8\"",
+        ] {
+            assert!(is_media_type(value, wanted), "{value}");
+        }
+        for value in [
+            "",
+            "text/plain",
+            "application/jsonx",
+            "application/json; charset=latin1",
+            "text/json",
+        ] {
+            assert!(!is_media_type(value, wanted), "{value}");
+        }
+    }
+
+    #[test]
+    fn levels() {
+        assert_eq!(level(None), Some("linearizable"));
+        assert_eq!(level(Some("limit=1&level=local")), Some("local"));
+        assert_eq!(level(Some("level=strong")), None);
+    }
+}

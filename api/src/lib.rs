@@ -1,0 +1,41 @@
+//! HTTP for Quorate: routes, limits, errors and streams, as docs/API.md promises them.
+//!
+//! This crate knows neither openraft nor RocksDB, and decides nothing about chat: who may do what
+//! is decided by `quorate-state-machine` when an entry is applied, and everything goes there through
+//! [`replica::Replica`]. What is decided here is whether a request is well-formed, whether there is
+//! room for it, and how an answer is written.
+//!
+//! Start reading at [`routes`] (which path leads where), then `front` (what happens around every
+//! request: request id, bounds, body, headers, log line), `request` (how headers, path and query
+//! become values) and [`server`] (the sockets).
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod app;
+mod checks;
+pub mod config;
+mod connection;
+mod convert;
+mod cursor;
+mod feed;
+mod fingerprint;
+mod front;
+mod headers;
+mod json;
+mod metrics;
+mod params;
+mod password;
+mod percent;
+mod problem;
+pub mod replica;
+mod reply;
+mod request;
+mod routes;
+pub mod server;
+mod sse;
+mod time;
+
+pub use config::{ApiConfig, Limits};
+pub use replica::{Replica, SharedReplica};
+pub use routes::router;
+pub use server::serve;

@@ -1,0 +1,267 @@
+//! Errors as the contract writes them: RFC 9457 with `code`, `request_id`, `retryable`, `outcome`.
+
+use axum::body::Body;
+use axum::response::Response;
+use http::StatusCode;
+use http::header::{self, HeaderName, HeaderValue};
+use quorate_state_machine::{Code, Rejection};
+
+use crate::replica::ReplicaError;
+
+/// What programs branch on. The order is that of the contract's checks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    NoRoute,
+    MethodNotAllowed,
+    UnsupportedMediaType,
+    TooLarge,
+    BadRequest,
+    /// 408: the body did not arrive in time.
+    BodyTimeout,
+    /// What apply or query refused.
+    Refused(Code),
+    Overloaded,
+    NoLeader,
+    NotReady,
+    ShuttingDown,
+    CommitUnknown,
+    DiskFull,
+    /// A defect of this node.
+    Internal,
+}
+
+impl Kind {
+    /// Status, `code`, title, and whether the same request may succeed later.
+    fn row(self) -> (StatusCode, &'static str, &'static str, bool) {
+        use StatusCode as S;
+        match self {
+            Kind::NoRoute => (S::NOT_FOUND, "not_found", "Not found", false),
+            Kind::MethodNotAllowed => (S::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed", false),
+            Kind::UnsupportedMediaType => (
+                S::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_media_type",
+                "Unsupported media type",
+                false,
+            ),
+            Kind::TooLarge => (S::PAYLOAD_TOO_LARGE, "too_large", "Too large", false),
+            Kind::BadRequest => (S::BAD_REQUEST, "bad_request", "Bad request", false),
+            Kind::BodyTimeout => (
+                S::REQUEST_TIMEOUT,
+                "bad_request",
+                "The body did not arrive in time",
+                true,
+            ),
+            Kind::Overloaded => (S::TOO_MANY_REQUESTS, "overloaded", "Overloaded", true),
+            Kind::NoLeader => (S::SERVICE_UNAVAILABLE, "no_leader", "No leader", true),
+            Kind::NotReady => (S::SERVICE_UNAVAILABLE, "not_ready", "Not ready", true),
+            Kind::ShuttingDown => (S::SERVICE_UNAVAILABLE, "shutting_down", "Shutting down", true),
+            Kind::CommitUnknown => (S::GATEWAY_TIMEOUT, "commit_unknown", "The outcome is not known", true),
+            Kind::DiskFull => (S::INSUFFICIENT_STORAGE, "disk_full", "Disk full", true),
+            Kind::Internal => (S::INTERNAL_SERVER_ERROR, "internal", "Internal error", false),
+            Kind::Refused(code) => refusal(code),
+        }
+    }
+}
+
+fn refusal(code: Code) -> (StatusCode, &'static str, &'static str, bool) {
+    use StatusCode as S;
+    match code {
+        Code::Unauthenticated => (S::UNAUTHORIZED, "unauthenticated", "Unauthenticated", false),
+        Code::IdempotencyMismatch => (
+            S::UNPROCESSABLE_ENTITY,
+            "idempotency_mismatch",
+            "The key was used with another request",
+            false,
+        ),
+        Code::NotFound => (S::NOT_FOUND, "not_found", "Not found", false),
+        Code::Forbidden => (S::FORBIDDEN, "forbidden", "Forbidden", false),
+        Code::NotAMember => (S::FORBIDDEN, "not_a_member", "Not a member", false),
+        Code::Banned => (S::FORBIDDEN, "banned", "Banned", false),
+        Code::PreconditionFailed => (
+            S::PRECONDITION_FAILED,
+            "precondition_failed",
+            "Precondition failed",
+            false,
+        ),
+        Code::LockLost => (S::PRECONDITION_FAILED, "lock_lost", "Lock lost", false),
+        Code::AlreadyExists => (S::CONFLICT, "already_exists", "Already exists", false),
+        Code::LockHeld => (S::CONFLICT, "lock_held", "Lock held", true),
+        Code::Conflict => (S::CONFLICT, "conflict", "Conflict", false),
+        Code::Invalid => (S::UNPROCESSABLE_ENTITY, "invalid", "Invalid", false),
+        Code::BadRequest => (S::BAD_REQUEST, "bad_request", "Bad request", false),
+        Code::TooLarge => (S::PAYLOAD_TOO_LARGE, "too_large", "Too large", false),
+        Code::RateLimited => (S::TOO_MANY_REQUESTS, "rate_limited", "Rate limited", true),
+        Code::PositionExpired => (S::GONE, "position_expired", "Position expired", false),
+    }
+}
+
+/// An answer that is not the one asked for. Boxed where it travels: it is the rare case.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    kind: Kind,
+    detail: String,
+    /// 307: no body, only `Location`.
+    redirect: bool,
+    outcome_unknown: bool,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    /// With 410: the oldest position that this node can go on from.
+    oldest: Option<String>,
+}
+
+/// A detail may quote what the caller sent; longer ones are cut, so that an error stays small.
+const DETAIL_BYTES_MAX: usize = 512;
+
+/// Seconds. Failover takes a fraction of one, and a queue drains as fast.
+const RETRY_AFTER_S: u64 = 1;
+
+impl Problem {
+    pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Self {
+        let mut detail: String = detail.into();
+        if detail.len() > DETAIL_BYTES_MAX {
+            detail.truncate(detail.floor_char_boundary(DETAIL_BYTES_MAX));
+            detail.push('…');
+        }
+        let status = kind.row().0;
+        let mut headers = Vec::new();
+        if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+            headers.push((header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S)));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.push((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
+        }
+        let outcome_unknown = kind == Kind::CommitUnknown;
+        Self {
+            kind,
+            detail,
+            redirect: false,
+            outcome_unknown,
+            headers,
+            oldest: None,
+        }
+    }
+
+    pub(crate) fn bad_request(detail: impl Into<String>) -> Self {
+        Self::new(Kind::BadRequest, detail)
+    }
+
+    pub(crate) fn too_large(detail: impl Into<String>) -> Self {
+        Self::new(Kind::TooLarge, detail)
+    }
+
+    pub(crate) fn unauthenticated(detail: impl Into<String>) -> Self {
+        Self::new(Kind::Refused(Code::Unauthenticated), detail)
+    }
+
+    pub(crate) fn refused(rejection: Rejection) -> Self {
+        Self::new(Kind::Refused(rejection.code), rejection.detail)
+    }
+
+    /// A defect of this node. A write may have been applied by then.
+    pub(crate) fn internal(detail: impl Into<String>, outcome_unknown: bool) -> Self {
+        Self {
+            outcome_unknown,
+            ..Self::new(Kind::Internal, detail)
+        }
+    }
+
+    /// Why the replica did not answer. A read has no outcome to be unknown: it is asked again.
+    pub(crate) fn from_replica(error: ReplicaError, is_read: bool, path_and_query: &str) -> Self {
+        let detail = error.to_string();
+        match error {
+            ReplicaError::Redirect { client_url } => {
+                let location = format!("{}{path_and_query}", client_url.trim_end_matches('/'));
+                match HeaderValue::try_from(location) {
+                    Ok(location) => Self {
+                        redirect: true,
+                        ..Self::new(Kind::NotReady, detail)
+                    }
+                    .with_header(header::LOCATION, location),
+                    Err(_) => Self::new(Kind::NoLeader, "the leader's address cannot be written in a header"),
+                }
+            }
+            ReplicaError::NoLeader => Self::new(Kind::NoLeader, detail),
+            ReplicaError::NotReady(_) => Self::new(Kind::NotReady, detail),
+            ReplicaError::ShuttingDown => Self::new(Kind::ShuttingDown, detail),
+            ReplicaError::Overloaded(_) => Self::new(Kind::Overloaded, detail),
+            ReplicaError::DiskFull => Self::new(Kind::DiskFull, detail),
+            ReplicaError::PositionExpired => Self::new(Kind::Refused(Code::PositionExpired), detail),
+            ReplicaError::CommitUnknown(_) if is_read => Self::new(Kind::NotReady, detail),
+            ReplicaError::CommitUnknown(_) => Self::new(Kind::CommitUnknown, detail),
+        }
+    }
+
+    pub(crate) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    pub(crate) fn with_oldest(mut self, oldest: String) -> Self {
+        self.oldest = Some(oldest);
+        self
+    }
+
+    #[cfg(test)]
+    pub(crate) fn code(&self) -> &'static str {
+        self.kind.row().1
+    }
+
+    pub(crate) fn is_position_expired(&self) -> bool {
+        self.kind == Kind::Refused(Code::PositionExpired)
+    }
+
+    pub(crate) fn into_response(self, request_id: &str) -> Response {
+        let (status, code, title, retryable) = self.kind.row();
+        let mut response = if self.redirect {
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
+            response
+        } else {
+            let body = Written {
+                problem: quorate_client::wire::Problem {
+                    type_: format!("urn:quorate:problem:{code}"),
+                    title: title.to_owned(),
+                    status: status.as_u16(),
+                    detail: self.detail,
+                    code: code.to_owned(),
+                    request_id: request_id.to_owned(),
+                    retryable,
+                    outcome: if self.outcome_unknown { "unknown" } else { "not_applied" }.to_owned(),
+                },
+                oldest: self.oldest,
+            };
+            let body = serde_json::to_vec(&body).expect("a problem holds only strings and numbers");
+            let mut response = Response::new(Body::from(body));
+            *response.status_mut() = status;
+            response.headers_mut().insert(
+                header::CONTENT_TYPE,
+                HeaderValue::from_static("application/problem+json"),
+            );
+            response
+        };
+        if self.kind == Kind::BodyTimeout {
+            // The rest of the body may still come; nothing more can be read on this connection.
+            response
+                .headers_mut()
+                .insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        if !self.redirect {
+            response
+                .headers_mut()
+                .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        }
+        for (name, value) in self.headers {
+            if !(self.redirect && name == header::RETRY_AFTER) {
+                response.headers_mut().insert(name, value);
+            }
+        }
+        response
+    }
+}
+
+#[derive(serde::Serialize)]
+struct Written {
+    #[serde(flatten)]
+    problem: quorate_client::wire::Problem,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    oldest: Option<String>,
+}

@@ -1,0 +1,218 @@
+//! One request, from bytes to values. The body is already there (see `front`); the methods here are
+//! called in the order in which the contract lists its checks, and each gives the 400 of its part.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::request::Parts;
+use quorate_state_machine::query::QueryBody;
+use quorate_state_machine::{Caller, Command, Conditions, Envelope, Idempotency, Position, Query, Seq, SpaceId};
+use serde::de::DeserializeOwned;
+
+use crate::app::App;
+use crate::params::{Params, number};
+use crate::problem::Problem;
+use crate::replica::{Level, ReadOptions, WriteOptions};
+use crate::{checks, fingerprint, headers, json, percent};
+
+/// A request whose route was found and whose body was read.
+pub(crate) struct Call {
+    pub(crate) app: Arc<App>,
+    /// The pattern of the route, for example `/v1/rooms/{room}`.
+    pub(crate) route: &'static str,
+    pub(crate) parts: Parts,
+    /// Empty for reads.
+    pub(crate) body: Bytes,
+    pub(crate) request_id: String,
+}
+
+/// What every write says beside its command.
+pub(crate) struct WriteIntent {
+    caller: Result<Caller, Problem>,
+    conditions: Conditions,
+    idempotency_key: Option<String>,
+    /// Stands for the body in the fingerprint where the body holds a password.
+    body_stand_in: Option<Bytes>,
+    options: WriteOptions,
+}
+
+/// What every read says beside its query.
+pub(crate) struct ReadIntent {
+    caller: Result<Caller, Problem>,
+    pub(crate) options: ReadOptions,
+}
+
+impl Call {
+    pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        json::parse(&self.body)
+    }
+
+    /// A segment of the path, as it was sent.
+    fn segment(&self, wanted: &str) -> &str {
+        let segments = self.route.split('/').zip(self.parts.uri.path().split('/'));
+        segments
+            .filter_map(|(pattern, segment)| {
+                let name = pattern.strip_prefix('{')?.strip_suffix('}')?;
+                (name == wanted).then_some(segment)
+            })
+            .next()
+            .expect("a handler asks for parameters of its own route")
+    }
+
+    /// A name in the path.
+    pub(crate) fn name(&self, wanted: &str) -> Result<String, Problem> {
+        let name = percent::decode(self.segment(wanted).as_bytes())
+            .ok_or_else(|| Problem::bad_request(format!("the {wanted} in the path is not percent-encoded UTF-8")))?;
+        checks::name(wanted, &name)?;
+        Ok(name)
+    }
+
+    /// A seq in the path: what is no number is 400; a number that is no message is a later 404.
+    pub(crate) fn seq(&self, wanted: &str) -> Result<Seq, Problem> {
+        number(self.segment(wanted))
+            .map(Seq)
+            .ok_or_else(|| Problem::bad_request(format!("the {wanted} in the path must be a number")))
+    }
+
+    pub(crate) fn params(&self, known: &[&str]) -> Result<Params, Problem> {
+        Params::parse(self.parts.uri.query(), known)
+    }
+
+    /// Headers and query of a write.
+    pub(crate) fn write_intent(&self) -> Result<WriteIntent, Problem> {
+        let params = self.params(&["redirect"])?;
+        Ok(WriteIntent {
+            caller: headers::caller(&self.parts.headers)?,
+            conditions: headers::conditions(&self.parts.headers)?,
+            idempotency_key: headers::idempotency_key(&self.parts.headers)?,
+            body_stand_in: None,
+            options: WriteOptions {
+                deadline: self.deadline()?,
+                redirect: params.flag("redirect")?,
+            },
+        })
+    }
+
+    /// Headers of a read, and `level`.
+    pub(crate) fn read_intent(&self, params: &Params) -> Result<ReadIntent, Problem> {
+        let level = match params.get("level") {
+            None | Some("linearizable") => Level::Linearizable,
+            Some("local") => Level::Local,
+            Some(_) => return Err(Problem::bad_request("level must be linearizable or local")),
+        };
+        let min_position = headers::position(&self.parts.headers, &headers::X_MIN_POSITION)?;
+        Ok(ReadIntent {
+            caller: headers::caller(&self.parts.headers)?,
+            options: ReadOptions {
+                deadline: self.deadline()?,
+                level,
+                min_position,
+            },
+        })
+    }
+
+    pub(crate) fn timeout(&self) -> Result<Duration, Problem> {
+        headers::timeout(&self.parts.headers, self.app.limits.request_timeout)
+    }
+
+    /// Counted from here, not from the first byte: a body on a slow line takes nothing from it.
+    fn deadline(&self) -> Result<Instant, Problem> {
+        Ok(Instant::now() + self.timeout()?)
+    }
+
+    /// The URL of an entity in this route's collection.
+    pub(crate) fn location_of(&self, last: &str) -> String {
+        format!(
+            "{}/{}",
+            self.parts.uri.path().trim_end_matches('/'),
+            percent::encode(last)
+        )
+    }
+
+    pub(crate) fn path_and_query(&self) -> &str {
+        self.parts.uri.path_and_query().map_or("/", |both| both.as_str())
+    }
+}
+
+impl WriteIntent {
+    pub(crate) fn has_key(&self) -> bool {
+        self.idempotency_key.is_some()
+    }
+
+    pub(crate) fn set_body_stand_in(&mut self, body: Bytes) {
+        self.body_stand_in = Some(body);
+    }
+
+    /// The 401 comes after every 400.
+    pub(crate) fn authenticated(self) -> Result<Self, Problem> {
+        let caller = self.caller?;
+        Ok(Self {
+            caller: Ok(caller),
+            ..self
+        })
+    }
+
+    pub(crate) fn into_envelope(self, call: &Call, command: Command) -> Result<(Envelope, WriteOptions), Problem> {
+        let idempotency = self.idempotency_key.map(|key| {
+            let request = fingerprint::Request {
+                method: &call.parts.method,
+                path: call.parts.uri.path(),
+                query: call.parts.uri.query(),
+                conditions: &self.conditions,
+                body: self.body_stand_in.as_ref().unwrap_or(&call.body),
+            };
+            Idempotency {
+                key,
+                fingerprint: fingerprint::of(&request),
+            }
+        });
+        let envelope = Envelope {
+            space: SpaceId::MAIN,
+            caller: self.caller?,
+            request_id: call.request_id.clone(),
+            idempotency,
+            conditions: self.conditions,
+            command,
+        };
+        Ok((envelope, self.options))
+    }
+}
+
+impl ReadIntent {
+    /// The 401 comes after every 400.
+    pub(crate) fn authenticated(self) -> Result<Self, Problem> {
+        let caller = self.caller?;
+        Ok(Self {
+            caller: Ok(caller),
+            ..self
+        })
+    }
+
+    pub(crate) fn caller(&self) -> Result<Caller, Problem> {
+        match &self.caller {
+            Ok(caller) => Ok(caller.clone()),
+            Err(_) => Err(Problem::unauthenticated("the token is not one of a session")),
+        }
+    }
+
+    pub(crate) fn into_query(self, body: QueryBody) -> Result<(Query, ReadOptions), Problem> {
+        Ok((
+            Query {
+                space: SpaceId::MAIN,
+                caller: self.caller?,
+                body,
+            },
+            self.options,
+        ))
+    }
+
+    /// Also wait for this position (a stream's); the later of two counts.
+    pub(crate) fn wait_for(&mut self, position: Position) {
+        let later = match self.options.min_position {
+            Some(other) if (other.epoch, other.revision) > (position.epoch, position.revision) => other,
+            _ => position,
+        };
+        self.options.min_position = Some(later);
+    }
+}

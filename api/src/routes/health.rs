@@ -1,0 +1,60 @@
+//! What load balancers and scripts ask. Answered even when the node is overloaded.
+
+use std::fmt::Write;
+
+use axum::response::Response;
+use http::StatusCode;
+
+use crate::convert::raft_state;
+use crate::problem::{Kind, Problem};
+use crate::replica::RaftState;
+use crate::reply;
+use crate::request::Call;
+
+/// The process answers.
+pub(super) async fn live(call: Call) -> Result<Response, Problem> {
+    call.params(&[])?;
+    Ok(reply::plain(StatusCode::OK, "alive\n"))
+}
+
+/// The leader is known and this node has caught up. `?verbose` says more.
+pub(super) async fn ready(call: Call) -> Result<Response, Problem> {
+    let params = call.params(&["verbose"])?;
+    let verbose = match params.get("verbose") {
+        Some("") => true,
+        _ => params.flag("verbose")?,
+    };
+    if call.app.closing.is_cancelled() {
+        return Err(Problem::new(Kind::ShuttingDown, "this node is shutting down"));
+    }
+    let status = call.app.replica.status();
+    if let Err(reason) = status.ready {
+        return Err(Problem::new(Kind::NotReady, reason));
+    }
+    let mut text = "ready\n".to_owned();
+    if verbose {
+        let leader = status
+            .leader
+            .map_or_else(|| "none".to_owned(), |leader| leader.to_string());
+        write!(
+            text,
+            "node {}\nstate {}\nleader {leader}\nterm {}\n",
+            status.node,
+            raft_state(status.state),
+            status.term
+        )
+        .expect("writing to a string cannot fail");
+    }
+    Ok(reply::plain(StatusCode::OK, text))
+}
+
+/// 200 on the leader, 503 elsewhere: for load balancers that send all writes to one node.
+pub(super) async fn leader(call: Call) -> Result<Response, Problem> {
+    call.params(&[])?;
+    let status = call.app.replica.status();
+    match (status.state, status.leader) {
+        (RaftState::Leader, _) => Ok(reply::plain(StatusCode::OK, "leader\n")),
+        (_, Some(leader)) => Err(Problem::new(Kind::NotReady, format!("the leader is node {leader}"))),
+        (_, None) => Err(Problem::new(Kind::NoLeader, "no leader is known")),
+    }
+}

@@ -1,0 +1,207 @@
+//! Messages: one, a batch, a page of history, one again.
+
+use axum::response::Response;
+use http::StatusCode;
+use quorate_client::wire;
+use quorate_state_machine::apply::Response as Done;
+use quorate_state_machine::command::NewMessage;
+use quorate_state_machine::query::{Page, QueryBody};
+use quorate_state_machine::{Answer, Command, Seq, fields};
+
+use crate::app::{unexpected_answer, unexpected_outcome};
+use crate::json::Batch;
+use crate::params::Params;
+use crate::problem::Problem;
+use crate::reply::{self, With};
+use crate::request::Call;
+use crate::time::{format_ms, parse_ms};
+use crate::{checks, convert, headers};
+
+pub(super) async fn send(call: Call) -> Result<Response, Problem> {
+    let wire::NewMessage {
+        text,
+        client_id,
+        kind,
+        reply_to,
+        attributes,
+    } = call.json()?;
+    let message = wire::BatchMessage {
+        text,
+        client_id,
+        kind,
+        reply_to,
+        attributes,
+        sender: None,
+        sent_at: None,
+    };
+    checks::text(&message.text)?;
+    let intent = call.write_intent()?;
+    let room = call.name("room")?;
+    let messages = vec![new_message(message)?];
+
+    let committed = call
+        .write(
+            intent,
+            Command::Send {
+                room,
+                messages,
+                batch: false,
+            },
+        )
+        .await?;
+    let Done::Sent {
+        room,
+        seq,
+        rev,
+        sent_at_ms,
+        sender,
+    } = &committed.done
+    else {
+        return Err(unexpected_outcome());
+    };
+    let sent = wire::Sent {
+        room: room.clone(),
+        seq: seq.0,
+        rev: rev.0,
+        sent_at: format_ms(*sent_at_ms),
+        sender: sender.clone(),
+        status: "committed".to_owned(),
+    };
+    let response = reply::json(StatusCode::CREATED, &sent)?;
+    Ok(response
+        .with_etag(rev.0)
+        .with_location(&call.location_of(&seq.to_string()))
+        .with_commit(&committed))
+}
+
+pub(super) async fn send_batch(call: Call) -> Result<Response, Problem> {
+    let Batch { messages } = call.json()?;
+    checks::batch_size(messages.len())?;
+    messages.iter().try_for_each(|message| checks::text(&message.text))?;
+    let intent = call.write_intent()?;
+    let room = call.name("room")?;
+    let messages = messages.into_iter().map(new_message).collect::<Result<Vec<_>, _>>()?;
+
+    let committed = call
+        .write(
+            intent,
+            Command::Send {
+                room,
+                messages,
+                batch: true,
+            },
+        )
+        .await?;
+    let Done::SentBatch { room, seqs, rev } = &committed.done else {
+        return Err(unexpected_outcome());
+    };
+    // With messages that were there before, the seqs need not ascend.
+    let (first, last) = (seqs.iter().min(), seqs.iter().max());
+    let (Some(first), Some(last)) = (first, last) else {
+        return Err(unexpected_outcome());
+    };
+    let sent = wire::SentBatch {
+        room: room.clone(),
+        first_seq: first.0,
+        last_seq: last.0,
+        seqs: seqs.iter().map(|seq| seq.0).collect(),
+        rev: rev.0,
+    };
+    Ok(reply::json(StatusCode::CREATED, &sent)?.with_commit(&committed))
+}
+
+/// The 400s of one message; its size was checked before.
+fn new_message(message: wire::BatchMessage) -> Result<NewMessage, Problem> {
+    let wire::BatchMessage {
+        text,
+        client_id,
+        kind,
+        reply_to,
+        attributes,
+        sender,
+        sent_at,
+    } = message;
+    checks::optional(client_id.as_deref(), fields::client_id)?;
+    checks::optional(kind.as_deref(), fields::kind)?;
+    if let Some(sender) = &sender {
+        checks::name("sender", sender)?;
+    }
+    Ok(NewMessage {
+        text,
+        client_id,
+        kind,
+        reply_to: reply_to.map(Seq),
+        attributes: attributes.as_ref().map(checks::attributes).transpose()?,
+        sender,
+        sent_at_ms: sent_at.as_deref().map(sent_at_ms).transpose()?,
+    })
+}
+
+fn sent_at_ms(text: &str) -> Result<u64, Problem> {
+    let ms = parse_ms(text)
+        .and_then(|ms| u64::try_from(ms).ok())
+        .ok_or_else(|| Problem::bad_request("sent_at must be a time since 1970 as RFC 3339 writes it"))?;
+    fields::sent_at_ms(ms).map_err(Problem::refused)?;
+    Ok(ms)
+}
+
+pub(super) async fn page(call: Call) -> Result<Response, Problem> {
+    let params = call.params(&["level", "limit", "after", "before", "around", "at"])?;
+    let limit = params.limit()?;
+    let from = page_start(&params)?;
+    let intent = call.read_intent(&params)?;
+    let room = call.name("room")?;
+    let read = call.read(intent, QueryBody::Messages { room, from, limit }).await?;
+    let Answer::Messages {
+        messages,
+        first_seq,
+        last_seq,
+        more_before,
+        more_after,
+    } = read.answer
+    else {
+        return Err(unexpected_answer());
+    };
+    let page = wire::MessagePage {
+        messages: messages.into_iter().map(convert::message).collect(),
+        first_seq: first_seq.0,
+        last_seq: last_seq.0,
+        more_before,
+        more_after,
+    };
+    Ok(reply::json(StatusCode::OK, &page)?.with_position(read.position))
+}
+
+fn page_start(params: &Params) -> Result<Page, Problem> {
+    let seq = |name| Ok::<_, Problem>(params.seq(name)?.map(Seq));
+    let at = params
+        .get("at")
+        .map(|text| parse_ms(text).ok_or_else(|| Problem::bad_request("at must be a time as RFC 3339 writes it")))
+        .transpose()?;
+    match (seq("after")?, seq("before")?, seq("around")?, at) {
+        (None, None, None, None) => Ok(Page::Newest),
+        (Some(seq), None, None, None) => Ok(Page::After(seq)),
+        (None, Some(seq), None, None) => Ok(Page::Before(seq)),
+        (None, None, Some(seq), None) => Ok(Page::Around(seq)),
+        // No message is older than 1970.
+        (None, None, None, Some(ms)) => Ok(Page::At(u64::try_from(ms).unwrap_or(0))),
+        _ => Err(Problem::bad_request("a page has one of after, before, around and at")),
+    }
+}
+
+pub(super) async fn get(call: Call) -> Result<Response, Problem> {
+    let params = call.params(&["level"])?;
+    let intent = call.read_intent(&params)?;
+    let (room, seq) = (call.name("room")?, call.seq("seq")?);
+    let read = call.read(intent, QueryBody::Message { room, seq }).await?;
+    let Answer::Message(message) = read.answer else {
+        return Err(unexpected_answer());
+    };
+    let message = convert::message(message);
+    let response = if headers::has_revision(&call.parts.headers, message.rev) {
+        reply::empty(StatusCode::NOT_MODIFIED)
+    } else {
+        reply::json(StatusCode::OK, &message)?
+    };
+    Ok(response.with_etag(message.rev).with_position(read.position))
+}

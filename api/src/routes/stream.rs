@@ -1,0 +1,71 @@
+//! The stream of a room: Server-Sent Events, resumed on any node from any position.
+
+use std::sync::Arc;
+
+use axum::response::Response;
+use http::{HeaderValue, StatusCode, header};
+use quorate_state_machine::Seq;
+use quorate_state_machine::query::{QueryBody, RoomCursor};
+
+use crate::app::unexpected_answer;
+use crate::feed::{FIRST_ITEMS, Feed, Page};
+use crate::headers::{self, LAST_EVENT_ID};
+use crate::problem::{Kind, Problem};
+use crate::reply::{self, With};
+use crate::request::Call;
+
+pub(super) async fn open(call: Call) -> Result<Response, Problem> {
+    let params = call.params(&["level", "after"])?;
+    let after = params.seq("after")?.map(Seq);
+    let resumed = headers::position(&call.parts.headers, &LAST_EVENT_ID)?;
+    let mut intent = call.read_intent(&params)?;
+    let room = call.name("room")?;
+    let caller = intent.caller()?;
+
+    // A browser sends `Last-Event-ID` with the URL it began with, so it wins over `after`.
+    let cursor = match (resumed, after) {
+        (Some(position), _) => {
+            // This node may be behind the one that gave it.
+            let _ = &mut intent;
+            RoomCursor::After(position)
+        }
+        (None, Some(seq)) => RoomCursor::AfterSeq(seq),
+        (None, None) => RoomCursor::Now,
+    };
+    let permit = Arc::clone(&call.app.streams)
+        .try_acquire_owned()
+        .map_err(|_| Problem::new(Kind::Overloaded, "too many open streams on this node"))?;
+    let read = call
+        .read(
+            intent,
+            QueryBody::RoomChanges {
+                room: room.clone(),
+                after: cursor,
+                limit: FIRST_ITEMS,
+            },
+        )
+        .await?;
+    let first = Page::from(read.answer).ok_or_else(unexpected_answer)?;
+
+    // What a bookmark promises is that all before it was delivered. Behind `after` that is so only
+    // once the replay is through.
+    let start = match cursor {
+        RoomCursor::After(position) => Some(position),
+        RoomCursor::Now => Some(first.next),
+        RoomCursor::AfterSeq(_) => None,
+    };
+    let body = Feed {
+        app: Arc::clone(&call.app),
+        room,
+        caller,
+        start,
+        permit,
+    }
+    .start(first);
+    Ok(reply::plain(StatusCode::OK, body)
+        .with(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/event-stream; charset=utf-8"),
+        )
+        .with_position(read.position))
+}

@@ -1,0 +1,15 @@
+//! The HTTP interface as its callers see it, over a node of one in memory. Most tests call the
+//! router as a function; those about sockets bind port 0.
+
+#![allow(clippy::unwrap_used)]
+
+mod caller;
+mod entities;
+mod errors;
+mod headers;
+mod lists;
+mod memory;
+mod messages;
+mod outages;
+mod sockets;
+mod stream;

@@ -1,0 +1,206 @@
+//! A node of one in memory: the real rules over the memory view, without a log.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use quorate_api::replica::{
+    ClusterNode, ClusterStatus, NodeStatus, RaftState, ReadOptions, Replica, ReplicaError, WriteOptions, Written,
+};
+use quorate_state_machine::query::Answered;
+use quorate_state_machine::{
+    Caller, Command, Conditions, EntryMeta, Envelope, Memory, Outcome, Overlay, Position, Query, RoomId, SpaceId,
+    apply, query,
+};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) struct MemoryReplica {
+    state: Mutex<Memory>,
+    rooms: Mutex<BTreeMap<RoomId, watch::Sender<u64>>>,
+    status: Mutex<NodeStatus>,
+    /// Each request takes one of them instead of an answer.
+    faults: Mutex<VecDeque<ReplicaError>>,
+    /// Requests wait while it is true.
+    held: watch::Sender<bool>,
+    /// Answers of reads, taken from the state already, wait while it is true.
+    answers_held: watch::Sender<bool>,
+    /// How many do.
+    pub(crate) answers_waiting: AtomicUsize,
+    /// The options of every write and read, as the replica got them.
+    pub(crate) writes: Mutex<Vec<(Envelope, WriteOptions)>>,
+    pub(crate) reads: Mutex<Vec<ReadOptions>>,
+    pub(crate) shutting_down: CancellationToken,
+}
+
+impl MemoryReplica {
+    pub(crate) fn new() -> Arc<Self> {
+        let status = NodeStatus {
+            node: 1,
+            leader: Some(1),
+            term: 7,
+            state: RaftState::Leader,
+            ready: Ok(()),
+        };
+        Arc::new(Self {
+            state: Mutex::new(Memory::new()),
+            rooms: Mutex::default(),
+            status: Mutex::new(status),
+            faults: Mutex::default(),
+            held: watch::channel(false).0,
+            answers_held: watch::channel(false).0,
+            answers_waiting: AtomicUsize::new(0),
+            writes: Mutex::default(),
+            reads: Mutex::default(),
+            shutting_down: CancellationToken::new(),
+        })
+    }
+
+    pub(crate) fn fail_next(&self, error: ReplicaError) {
+        self.faults.lock().unwrap().push_back(error);
+    }
+
+    pub(crate) fn set_status(&self, change: impl FnOnce(&mut NodeStatus)) {
+        change(&mut self.status.lock().unwrap());
+    }
+
+    /// Makes every request wait, until called with false.
+    pub(crate) fn hold(&self, held: bool) {
+        self.held.send_replace(held);
+    }
+
+    /// Keeps reads from returning what they have read, until called with false.
+    pub(crate) fn hold_answers(&self, held: bool) {
+        self.answers_held.send_replace(held);
+    }
+
+    fn fault(&self) -> Result<(), ReplicaError> {
+        self.faults.lock().unwrap().pop_front().map_or(Ok(()), Err)
+    }
+
+    async fn released(held: &watch::Sender<bool>) {
+        held.subscribe().wait_for(|held| !held).await.unwrap();
+    }
+
+    /// Applies the envelopes as one entry, and hints at what they changed.
+    fn apply(&self, envelopes: Vec<Envelope>) -> Vec<Outcome> {
+        let mut state = self.state.lock().unwrap();
+        let mut overlay = Overlay::new(state.clone());
+        let meta = EntryMeta {
+            elapsed_ms: 1,
+            wall_ms: 1_767_225_600_123,
+        };
+        let applied = envelopes
+            .into_iter()
+            .map(|envelope| apply(&mut overlay, meta, envelope).unwrap());
+        let outcomes: Vec<Outcome> = applied.collect();
+        state.write(overlay.into_changes());
+        for event in outcomes.iter().flat_map(|outcome| &outcome.events) {
+            if let Some(hint) = self.rooms.lock().unwrap().get(&event.room) {
+                hint.send_modify(|count| *count += 1);
+            }
+        }
+        outcomes
+    }
+
+    /// Commands of root, with nothing in between.
+    pub(crate) fn apply_at_once(&self, commands: impl IntoIterator<Item = Command>) {
+        let envelope = |command| Envelope {
+            space: SpaceId::MAIN,
+            caller: Caller::Root,
+            request_id: "at once".to_owned(),
+            idempotency: None,
+            conditions: Conditions::default(),
+            command,
+        };
+        for outcome in self.apply(commands.into_iter().map(envelope).collect()) {
+            outcome.response.unwrap();
+        }
+    }
+
+    fn ask(&self, query_: &Query) -> Answered {
+        query(&*self.state.lock().unwrap(), query_).unwrap()
+    }
+}
+
+impl Replica for MemoryReplica {
+    fn write(&self, envelope: Envelope, options: WriteOptions) -> BoxFuture<'_, Result<Written, ReplicaError>> {
+        async move {
+            self.writes.lock().unwrap().push((envelope.clone(), options));
+            self.fault()?;
+            Self::released(&self.held).await;
+            assert!(envelope.request_id != "panic", "a defect, on purpose");
+            let outcome = self.apply(vec![envelope]).pop().unwrap();
+            let position = Position::after(outcome.epoch, SpaceId::MAIN, outcome.revision);
+            Ok(Written { outcome, position })
+        }
+        .boxed()
+    }
+
+    fn read(&self, query: Query, options: ReadOptions) -> BoxFuture<'_, Result<Answered, ReplicaError>> {
+        async move {
+            self.reads.lock().unwrap().push(options);
+            self.fault()?;
+            Self::released(&self.held).await;
+            let answered = self.ask(&query);
+            self.answers_waiting.fetch_add(1, Ordering::Relaxed);
+            Self::released(&self.answers_held).await;
+            self.answers_waiting.fetch_sub(1, Ordering::Relaxed);
+            match options.min_position {
+                Some(position) if position.epoch != answered.epoch => Err(ReplicaError::PositionExpired),
+                Some(position) if position.revision > answered.revision => {
+                    tokio::time::sleep_until(options.deadline.into()).await;
+                    Err(ReplicaError::NotReady("behind the asked position".to_owned()))
+                }
+                _ => Ok(answered),
+            }
+        }
+        .boxed()
+    }
+
+    fn watch_room(&self, room: RoomId) -> watch::Receiver<u64> {
+        self.rooms
+            .lock()
+            .unwrap()
+            .entry(room)
+            .or_insert_with(|| watch::channel(0).0)
+            .subscribe()
+    }
+
+    fn status(&self) -> NodeStatus {
+        self.status.lock().unwrap().clone()
+    }
+
+    fn cluster(&self, _deadline: Instant) -> BoxFuture<'_, ClusterStatus> {
+        let node = ClusterNode {
+            id: 1,
+            client_url: "http://127.0.0.1:7101".to_owned(),
+            peer_addr: "127.0.0.1:7201".to_owned(),
+            voter: true,
+            state: RaftState::Leader,
+            last_log: 3,
+            applied: 3,
+            lag: 0,
+        };
+        let status = self.status();
+        async move {
+            ClusterStatus {
+                cluster_id: "c".to_owned(),
+                version: 1,
+                nodes: vec![node],
+                leader: status.leader,
+                term: status.term,
+                failures_tolerated: 0,
+            }
+        }
+        .boxed()
+    }
+
+    fn shutting_down(&self) -> BoxFuture<'static, ()> {
+        let token = self.shutting_down.clone();
+        async move { token.cancelled().await }.boxed()
+    }
+}

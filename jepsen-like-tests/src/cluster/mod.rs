@@ -1,0 +1,416 @@
+//! A cluster of real `quorate serve` processes on loopback, and everything that a test may do to it.
+//!
+//! Each cluster has a temporary folder and loopback addresses of its own. All that it starts is
+//! gone when it is dropped, also when the test panics; then the ends of the nodes' logs are shown.
+
+mod addresses;
+mod binary;
+mod network;
+mod panics;
+mod process;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::thread::ThreadId;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use futures::future::join_all;
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+
+pub use self::network::Network;
+pub use self::process::Process;
+use crate::cli;
+use crate::http::{Answer, Call, Http, NoAnswer};
+use crate::wait::eventually;
+
+/// From the start of the processes until all are ready. Generous: machines that test are busy.
+pub const READY_TIMEOUT: Duration = Duration::from_secs(30);
+/// From a fault until the cluster has settled on a leader again.
+pub const LEADER_TIMEOUT: Duration = Duration::from_secs(20);
+/// From SIGKILL until the process is gone; a write to disk in progress is waited for by the kernel.
+const KILL_TIMEOUT: Duration = Duration::from_secs(10);
+/// One question about leader or readiness.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
+/// How much of each node's log is shown when a test fails.
+const TAIL_BYTES: u64 = 4 << 10;
+
+/// What a cluster is to be like. Starts as three nodes with the product's own settings.
+#[derive(Debug, Clone)]
+pub struct Options {
+    nodes: u64,
+    links: bool,
+    serve_args: Vec<String>,
+}
+
+impl Options {
+    /// Three or five, numbered from 1.
+    pub fn nodes(mut self, nodes: u64) -> Self {
+        self.nodes = nodes;
+        self
+    }
+
+    /// Puts a proxy on every link between two nodes, so that [`Cluster::network`] can break it.
+    pub fn breakable_links(mut self) -> Self {
+        self.links = true;
+        self
+    }
+
+    /// Further arguments for every `quorate serve`.
+    pub fn serve_args(mut self, args: &[&str]) -> Self {
+        self.serve_args.extend(args.iter().map(|arg| (*arg).to_owned()));
+        self
+    }
+
+    /// Starts the nodes and waits until all are ready.
+    pub async fn start(self) -> Result<Cluster> {
+        let cluster = self.prepare().await?;
+        cluster.start_all()?;
+        cluster.wait_all_ready().await?;
+        Ok(cluster)
+    }
+
+    async fn prepare(self) -> Result<Cluster> {
+        panics::watch();
+        let binary = binary::find()?;
+        let folder = tempfile::Builder::new().prefix("quorate-torture-").tempdir()?;
+        let block = addresses::Block::take(self.nodes)?;
+        let ids: Vec<u64> = (1..=self.nodes).collect();
+        let network = match self.links {
+            true => Some(Network::start(&ids, |from, to| block.link(from, to), |to| block.peer(to)).await?),
+            false => None,
+        };
+        let mut nodes = BTreeMap::new();
+        for id in &ids {
+            // Behind proxies, each node has its own idea of where its peers are.
+            let peer_seen = |other: u64| match self.links && other != *id {
+                true => block.link(*id, other),
+                false => block.peer(other),
+            };
+            let listed: Vec<String> = ids
+                .iter()
+                .map(|other| format!("{other}={}=http://{}", peer_seen(*other), block.client(*other)))
+                .collect();
+            let data = folder.path().join(format!("node-{id}"));
+            let mut args: Vec<String> = vec!["serve".to_owned()];
+            for (flag, value) in [
+                ("--id", id.to_string()),
+                ("--data-dir", data.display().to_string()),
+                ("--client-addr", block.client(*id).to_string()),
+                ("--peer-addr", block.peer(*id).to_string()),
+                ("--initial-cluster", listed.join(",")),
+            ] {
+                args.extend([flag.to_owned(), value]);
+            }
+            args.extend(self.serve_args.iter().cloned());
+            let log = folder.path().join(format!("node-{id}.log"));
+            let process = Process::new(binary.clone(), args, log);
+            nodes.insert(
+                *id,
+                Node {
+                    address: block.client(*id),
+                    data,
+                    process,
+                },
+            );
+        }
+        let test = std::thread::current().id();
+        Ok(Cluster {
+            nodes,
+            network,
+            http: Http::new()?,
+            binary,
+            folder,
+            test,
+        })
+    }
+}
+
+/// One node of a cluster, running or not.
+#[derive(Debug)]
+pub struct Node {
+    address: SocketAddr,
+    data: PathBuf,
+    process: Process,
+}
+
+impl Node {
+    /// Where clients reach it.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+}
+
+// The order of the fields is the order of their end: first the processes, then the proxies, then
+// the folder.
+#[derive(Debug)]
+pub struct Cluster {
+    nodes: BTreeMap<u64, Node>,
+    network: Option<Network>,
+    http: Http,
+    binary: PathBuf,
+    folder: TempDir,
+    /// The thread that started it: that of the test.
+    test: ThreadId,
+}
+
+impl Cluster {
+    pub fn options() -> Options {
+        Options {
+            nodes: 3,
+            links: false,
+            serve_args: Vec::new(),
+        }
+    }
+
+    pub fn ids(&self) -> Vec<u64> {
+        self.nodes.keys().copied().collect()
+    }
+
+    /// All nodes but this one.
+    pub fn others(&self, id: u64) -> Vec<u64> {
+        self.ids().into_iter().filter(|other| *other != id).collect()
+    }
+
+    pub fn node(&self, id: u64) -> &Node {
+        self.nodes.get(&id).expect("the test names a node of the cluster")
+    }
+
+    /// The links between the nodes. The cluster must have been started with breakable ones.
+    pub fn network(&self) -> &Network {
+        self.network
+            .as_ref()
+            .expect("the cluster was started with breakable links")
+    }
+
+    pub fn http(&self) -> &Http {
+        &self.http
+    }
+
+    /// A place for a test's own files, gone with the cluster.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Sends the call to this node, whatever its state.
+    pub async fn send(&self, id: u64, call: Call) -> Result<Answer, NoAnswer> {
+        self.http.send(&self.node(id).url(), call).await
+    }
+
+    /// Sends the call and insists on the status.
+    pub async fn expect(&self, id: u64, call: Call, status: u16) -> Result<Answer> {
+        let asked = format!("{} {} on node {id}", call.method, call.path);
+        let answer = self.send(id, call).await.with_context(|| asked.clone())?;
+        answer.expect_status(status).with_context(|| asked)
+    }
+
+    /// `quorate ARGS --endpoints` all nodes.
+    pub fn cli(&self, args: &[&str]) -> tokio::process::Command {
+        let endpoints = self.endpoints();
+        self.bare_cli(&[args, &["--endpoints", &endpoints]].concat())
+    }
+
+    /// `quorate ARGS` and nothing else.
+    pub fn bare_cli(&self, args: &[&str]) -> tokio::process::Command {
+        cli::command(&self.binary, args)
+    }
+
+    pub fn endpoints(&self) -> String {
+        let urls: Vec<String> = self.nodes.values().map(Node::url).collect();
+        urls.join(",")
+    }
+
+    pub fn start_all(&self) -> Result<()> {
+        self.nodes.values().try_for_each(|node| node.process.start())
+    }
+
+    /// Starts an ended node again, over what its data directory holds. Does not wait for it.
+    pub fn restart(&self, id: u64) -> Result<()> {
+        self.node(id).process.start()
+    }
+
+    /// kill -9; returns when the process is gone.
+    pub async fn kill(&self, id: u64) -> Result<()> {
+        self.kill_together(&[id]).await
+    }
+
+    /// kill -9 to all of them before any is waited for.
+    pub async fn kill_together(&self, ids: &[u64]) -> Result<()> {
+        for id in ids {
+            self.node(*id).process.signal(Signal::SIGKILL)?;
+        }
+        for id in ids {
+            self.node(*id).process.wait_end(KILL_TIMEOUT).await?;
+        }
+        Ok(())
+    }
+
+    /// SIGTERM; returns how the process ended.
+    pub async fn terminate(&self, id: u64, within: Duration) -> Result<ExitStatus> {
+        self.node(id).process.signal(Signal::SIGTERM)?;
+        self.node(id).process.wait_end(within).await
+    }
+
+    /// SIGSTOP: the process keeps its sockets and does nothing.
+    pub fn pause(&self, id: u64) -> Result<()> {
+        self.node(id).process.signal(Signal::SIGSTOP)
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self, id: u64) -> Result<()> {
+        self.node(id).process.signal(Signal::SIGCONT)
+    }
+
+    pub async fn wait_all_ready(&self) -> Result<()> {
+        self.wait_ready(&self.ids()).await
+    }
+
+    /// Waits until each of them answers 200 to `/readyz`; fails at once when a process has ended.
+    pub async fn wait_ready(&self, ids: &[u64]) -> Result<()> {
+        let each = ids.iter().map(|id| async move {
+            let waited = eventually("the node is ready", READY_TIMEOUT, async || self.is_ready(*id).await);
+            // A node that has ended will not become ready: say so without waiting.
+            tokio::select! {
+                ready = waited => ready.with_context(|| format!("node {id}")),
+                ended = self.node(*id).process.wait_end(READY_TIMEOUT * 2) => {
+                    bail!("node {id} ended ({}); its log: {}", ended?, self.node(*id).process.log_tail(TAIL_BYTES))
+                }
+            }
+        });
+        join_all(each).await.into_iter().collect()
+    }
+
+    async fn is_ready(&self, id: u64) -> Result<(), String> {
+        let answer = self.probe(id, "/readyz").await?;
+        if answer.status == 200 {
+            Ok(())
+        } else {
+            Err(answer.to_string())
+        }
+    }
+
+    async fn probe(&self, id: u64, path: &str) -> Result<Answer, String> {
+        let asked = tokio::time::timeout(PROBE_TIMEOUT, self.send(id, Call::get(path))).await;
+        match asked {
+            Ok(answer) => answer.map_err(|error| format!("node {id}: {error}")),
+            Err(_) => Err(format!("node {id} does not answer {path}")),
+        }
+    }
+
+    /// Waits for a leader among all nodes that run.
+    pub async fn leader(&self) -> Result<u64> {
+        self.leader_among(&self.ids()).await
+    }
+
+    /// Waits until one of these nodes says that it leads and holds the greatest term of them all:
+    /// one that was cut off or paused may still believe in itself.
+    pub async fn leader_among(&self, ids: &[u64]) -> Result<u64> {
+        eventually("one of the nodes leads", LEADER_TIMEOUT, async || {
+            let asked = join_all(ids.iter().map(|id| self.probe(*id, "/leader"))).await;
+            let mut claims = Vec::new();
+            for (id, answer) in ids.iter().zip(asked) {
+                let Ok(answer) = answer else { continue };
+                let term = answer
+                    .header("X-Quorate-Term")
+                    .and_then(|term| term.parse::<u64>().ok());
+                let term = term.ok_or_else(|| format!("node {id} answers /leader without X-Quorate-Term: {answer}"))?;
+                claims.push((term, answer.status == 200, *id));
+            }
+            match claims.iter().max() {
+                Some((_, true, id)) => Ok(*id),
+                _ => Err(format!("(term, leads, node): {claims:?}")),
+            }
+        })
+        .await
+    }
+
+    /// Waits until a node other than `old` leads.
+    pub async fn leader_after(&self, old: u64) -> Result<u64> {
+        self.leader_among(&self.others(old)).await
+    }
+
+    /// Writes until one write is committed: the cluster works. Answers with the position.
+    pub async fn wait_writable(&self, id: u64, room: &str) -> Result<String> {
+        let path = format!("/v1/rooms/{}/messages", crate::http::encoded(room));
+        let mut attempt = 0;
+        let answer = eventually("a write is committed", LEADER_TIMEOUT, async || {
+            attempt += 1;
+            let text = format!("probe {attempt}");
+            let call = Call::post(&path, &serde_json::json!({ "text": text })).timeout(Duration::from_secs(2));
+            match self.send(id, call).await {
+                Ok(answer) if answer.status == 201 => Ok(answer),
+                Ok(answer) => Err(answer.to_string()),
+                Err(error) => Err(error.to_string()),
+            }
+        });
+        answer.await?.position()
+    }
+
+    /// Makes a public room.
+    pub async fn create_room(&self, id: u64, room: &str) -> Result<Answer> {
+        let body = serde_json::json!({ "room": room, "kind": "public" });
+        self.expect(id, Call::post("/v1/rooms", &body), 201).await
+    }
+
+    /// Makes a user.
+    pub async fn create_user(&self, id: u64, user: &str) -> Result<Answer> {
+        self.expect(id, Call::post("/v1/users", &serde_json::json!({ "user": user })), 201)
+            .await
+    }
+
+    /// One sample of a metric with these labels, as they stand in the exposition, for example
+    /// `quorate_is_leader` or `quorate_peer_appends_in_flight_max{peer="2"}`.
+    pub async fn metric(&self, id: u64, sample: &str) -> Result<f64> {
+        let answer = self.expect(id, Call::get("/metrics"), 200).await?;
+        let text = String::from_utf8(answer.body)?;
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
+        let value = line.with_context(|| format!("node {id} has no metric {sample}"))?;
+        Ok(value.trim().parse()?)
+    }
+
+    /// Empties the data directory of an ended node.
+    pub fn wipe(&self, id: u64) -> Result<()> {
+        let node = self.node(id);
+        ensure!(!node.process.runs(), "node {id} still runs");
+        std::fs::remove_dir_all(&node.data)?;
+        Ok(std::fs::create_dir(&node.data)?)
+    }
+
+    fn show_logs(&self) {
+        for (id, node) in &self.nodes {
+            let state = match node.process.ended() {
+                Some(status) => format!("ended: {status}"),
+                None => "running".to_owned(),
+            };
+            eprintln!(
+                "--- node {id} ({state}), the end of its log ---\n{}",
+                node.process.log_tail(TAIL_BYTES)
+            );
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if panics::in_thread(self.test) {
+            self.show_logs();
+        }
+    }
+}

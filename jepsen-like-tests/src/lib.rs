@@ -1,0 +1,21 @@
+//! Black-box tests of Quorate: real `quorate` processes, real sockets, real disks, real faults.
+//!
+//! This crate deliberately knows no other crate of the project. It speaks the documented contract
+//! (docs/API.md) with its own wire code and judges answers with its own models, so that a mistake
+//! in a shared type cannot hide on both sides.
+//!
+//! Start reading at [`cluster::Cluster`], which starts, breaks and mends a cluster; then
+//! [`workload`], which writes and reads while that happens and keeps a [`history`]; then
+//! [`checker`], which decides whether the history was allowed. The tests themselves are in
+//! `tests/process`.
+
+pub mod checker;
+pub mod cli;
+pub mod cluster;
+pub mod history;
+pub mod http;
+pub mod irc;
+pub mod raw;
+pub mod stream;
+pub mod wait;
+pub mod workload;

@@ -1,0 +1,27 @@
+//! Real processes, real sockets, real disks: what a cluster promises while its nodes are killed,
+//! paused, cut off, wiped and fed nonsense. One concept a file.
+//!
+//! The binary must have been built (`cargo build --release`, or QUORATE_BIN); `make test` sees to it.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod appends_in_flight;
+mod bad_input;
+mod broken_connections;
+mod command_line;
+mod cut_off_leader;
+mod every_answer;
+mod full_restart;
+mod graceful_stop;
+mod import;
+mod lost_quorum;
+mod names;
+mod paused_leader;
+mod sample_logs;
+mod streams;
+mod wiped_node;
+
+use std::time::Duration;
+
+/// The bound of anything that takes well below a second when nothing is wrong.
+const SOON: Duration = Duration::from_secs(20);

@@ -1,0 +1,348 @@
+//! `quorate serve`: runs a node. A setting is a flag, an environment variable (`QUORATE_…`) or a
+//! key of a TOML file, under the same name in each; the flag wins over the environment, the
+//! environment over the file, the file over the default.
+
+use std::io::IsTerminal;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use raft_node::config::{
+    self, Config, ELECTION_TIMEOUT_MAX_MS, ELECTION_TIMEOUT_MIN_MS, HEARTBEAT_INTERVAL_MS, InvalidConfig,
+};
+use serde::Deserialize;
+use tracing_subscriber::EnvFilter;
+
+use super::exit::Failure;
+
+const EXAMPLES: &str = "\
+Example (the first of three nodes; the others differ in id, addresses and directory):
+  V=1=127.0.0.1:7201=http://127.0.0.1:7101
+  V=$V,2=127.0.0.1:7202=http://127.0.0.1:7102
+  V=$V,3=127.0.0.1:7203=http://127.0.0.1:7103
+  quorate serve --id 1 --data-dir data/node-1 --initial-cluster $V \\
+    --client-addr 127.0.0.1:7101 --peer-addr 127.0.0.1:7201
+
+Every flag is also an environment variable (--data-dir: QUORATE_DATA_DIR) and a key of the
+file that --config names (data_dir = \"data/node-1\"). A flag wins over the environment, the
+environment over the file. An unknown key in the file is an error.
+The times satisfy
+  3 x heartbeat-interval-ms <= election-timeout-min-ms < election-timeout-max-ms";
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Serve {
+    /// A TOML file with settings
+    #[arg(long, env = "QUORATE_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// One layer of settings: what the line and the environment say, or what the file says.
+/// The names of the fields are the names of flags (with `-` for `_`) and of keys.
+#[derive(Debug, Default, Clone, PartialEq, clap::Args, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Settings {
+    /// This node's id, one of the initial cluster's
+    #[arg(long, env = "QUORATE_ID", value_name = "N")]
+    id: Option<u64>,
+    /// Holds everything that the node keeps; made if it is missing
+    #[arg(long, env = "QUORATE_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Where to listen for clients
+    #[arg(long, env = "QUORATE_CLIENT_ADDR", value_name = "IP:PORT")]
+    client_addr: Option<SocketAddr>,
+    /// Where to listen for peers
+    #[arg(long, env = "QUORATE_PEER_ADDR", value_name = "IP:PORT")]
+    peer_addr: Option<SocketAddr>,
+    /// The voters of the first start, the same on each: ID=PEER=URL,…
+    #[arg(long, env = "QUORATE_INITIAL_CLUSTER", value_name = "VOTERS")]
+    initial_cluster: Option<String>,
+    /// How clients reach this node [default: its URL in the initial cluster]
+    #[arg(long, env = "QUORATE_ADVERTISE_CLIENT_URL", value_name = "URL")]
+    advertise_client_url: Option<String>,
+    /// How peers reach this node [default: its address in the initial cluster]
+    #[arg(long, env = "QUORATE_ADVERTISE_PEER_ADDR", value_name = "HOST:PORT")]
+    advertise_peer_addr: Option<String>,
+    /// How often the leader is heard [default: 50]
+    #[arg(long, env = "QUORATE_HEARTBEAT_INTERVAL_MS", value_name = "MS")]
+    heartbeat_interval_ms: Option<u64>,
+    /// The shortest silence after which a node campaigns [default: 300]
+    #[arg(long, env = "QUORATE_ELECTION_TIMEOUT_MIN_MS", value_name = "MS")]
+    election_timeout_min_ms: Option<u64>,
+    /// The longest such silence, and the leader's lease [default: 600]
+    #[arg(long, env = "QUORATE_ELECTION_TIMEOUT_MAX_MS", value_name = "MS")]
+    election_timeout_max_ms: Option<u64>,
+    /// Listen for clients beyond loopback, although anyone who connects is the administrator
+    #[arg(long, env = "QUORATE_INSECURE_LISTEN", value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true")]
+    insecure_listen: Option<bool>,
+    /// [default: text on a terminal, else json]
+    #[arg(long, env = "QUORATE_LOG_FORMAT", value_enum)]
+    log_format: Option<LogFormat>,
+    /// Which events are logged, such as info or info,raft_node=debug [default: info]
+    #[arg(long, env = "QUORATE_LOG_FILTER", value_name = "FILTER")]
+    log_filter: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum LogFormat {
+    Json,
+    Text,
+}
+
+impl Serve {
+    /// Runs the node until it is told to stop.
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        let settings = match &self.config {
+            Some(path) => self.settings.or(read_file(path)?),
+            None => self.settings,
+        };
+        let (format, filter) = (settings.log_format, settings.log_filter.clone());
+        let config = settings
+            .into_config()
+            .map_err(|error| Failure::Usage(error.to_string()))?;
+        start_logging(format, filter.as_deref())?;
+        for advice in config.advice() {
+            tracing::warn!("{advice}");
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .map_err(Failure::local)?;
+        runtime.block_on(raft_node::serve::run(config)).map_err(Failure::Local)
+    }
+}
+
+impl Settings {
+    /// These settings, and where they say nothing, the others'.
+    fn or(self, other: Settings) -> Settings {
+        Settings {
+            id: self.id.or(other.id),
+            data_dir: self.data_dir.or(other.data_dir),
+            client_addr: self.client_addr.or(other.client_addr),
+            peer_addr: self.peer_addr.or(other.peer_addr),
+            initial_cluster: self.initial_cluster.or(other.initial_cluster),
+            advertise_client_url: self.advertise_client_url.or(other.advertise_client_url),
+            advertise_peer_addr: self.advertise_peer_addr.or(other.advertise_peer_addr),
+            heartbeat_interval_ms: self.heartbeat_interval_ms.or(other.heartbeat_interval_ms),
+            election_timeout_min_ms: self.election_timeout_min_ms.or(other.election_timeout_min_ms),
+            election_timeout_max_ms: self.election_timeout_max_ms.or(other.election_timeout_max_ms),
+            insecure_listen: self.insecure_listen.or(other.insecure_listen),
+            log_format: self.log_format.or(other.log_format),
+            log_filter: self.log_filter.or(other.log_filter),
+        }
+    }
+
+    /// Fills in the defaults and checks the whole.
+    fn into_config(self) -> Result<Config, InvalidConfig> {
+        let id = required(self.id, "id")?;
+        let initial_cluster = config::parse_initial_cluster(&required(self.initial_cluster, "initial-cluster")?)?;
+        // An id that is not in the initial cluster is refused by the check below, in its words.
+        let own = initial_cluster.iter().find(|member| member.id == id).cloned();
+        let (own_url, own_peer) = own
+            .map(|member| (member.client_url, member.peer_addr))
+            .unwrap_or_default();
+        let advertise_client_url = self.advertise_client_url.unwrap_or(own_url);
+        let config = Config {
+            id,
+            data_dir: required(self.data_dir, "data-dir")?,
+            client_addr: required(self.client_addr, "client-addr")?,
+            peer_addr: required(self.peer_addr, "peer-addr")?,
+            advertise_client_url: advertise_client_url.trim_end_matches('/').to_owned(),
+            advertise_peer_addr: self.advertise_peer_addr.unwrap_or(own_peer),
+            initial_cluster,
+            heartbeat_interval_ms: self.heartbeat_interval_ms.unwrap_or(HEARTBEAT_INTERVAL_MS),
+            election_timeout_min_ms: self.election_timeout_min_ms.unwrap_or(ELECTION_TIMEOUT_MIN_MS),
+            election_timeout_max_ms: self.election_timeout_max_ms.unwrap_or(ELECTION_TIMEOUT_MAX_MS),
+            insecure_listen: self.insecure_listen.unwrap_or(false),
+        };
+        config.check()?;
+        Ok(config)
+    }
+}
+
+fn required<T>(value: Option<T>, name: &str) -> Result<T, InvalidConfig> {
+    value.ok_or_else(|| {
+        let upper = name.to_uppercase().replace('-', "_");
+        InvalidConfig(format!(
+            "{name} is missing: give --{name}, QUORATE_{upper}, or {} in the file",
+            upper.to_lowercase()
+        ))
+    })
+}
+
+fn read_file(path: &Path) -> Result<Settings, Failure> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("failed to read {}", path.display()))
+        .map_err(|error| Failure::Usage(format!("{error:#}")))?;
+    parse_file(&text).map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))
+}
+
+fn parse_file(text: &str) -> Result<Settings, String> {
+    toml::from_str(text).map_err(|error| {
+        let line = error.span().map(|span| text[..span.start].matches('\n').count() + 1);
+        let message = error.message().replace('\n', " ");
+        line.map_or(message.clone(), |line| format!("line {line}: {message}"))
+    })
+}
+
+/// Logs go to standard error: standard output is for answers.
+fn start_logging(format: Option<LogFormat>, filter: Option<&str>) -> Result<(), Failure> {
+    let filter =
+        EnvFilter::try_new(filter.unwrap_or("info")).map_err(|error| Failure::Usage(format!("log-filter: {error}")))?;
+    let on_terminal = std::io::stderr().is_terminal();
+    let format = format.unwrap_or(if on_terminal { LogFormat::Text } else { LogFormat::Json });
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match format {
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Text => builder.with_ansi(on_terminal).try_init(),
+    }
+    .map_err(|error| Failure::Local(anyhow::anyhow!("failed to start logging: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::*;
+
+    /// The settings as a command of their own.
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        settings: Settings,
+    }
+
+    const CLUSTER: &str = "1=127.0.0.1:7201=http://127.0.0.1:7101";
+
+    /// Enough to start, as a file has it.
+    fn file() -> Settings {
+        let text = format!(
+            "id = 1\ndata_dir = \"file\"\nclient_addr = \"127.0.0.1:7101\"\npeer_addr = \"127.0.0.1:7201\"\n\
+             initial_cluster = \"{CLUSTER}\"\n"
+        );
+        parse_file(&text).expect("a good file")
+    }
+
+    fn line(flags: &[&str]) -> Settings {
+        Line::try_parse_from([&["serve"], flags].concat())
+            .expect("a good line")
+            .settings
+    }
+
+    #[test]
+    fn the_line_wins_over_the_file_and_the_file_over_the_defaults() {
+        let config = file().into_config().expect("a good configuration");
+        assert_eq!(config.data_dir, Path::new("file"));
+        assert_eq!(
+            (config.heartbeat_interval_ms, config.election_timeout_max_ms),
+            (50, 600)
+        );
+        assert_eq!(config.advertise_client_url, "http://127.0.0.1:7101");
+        assert_eq!(config.advertise_peer_addr, "127.0.0.1:7201");
+        assert!(!config.insecure_listen);
+
+        let flags = [
+            "--data-dir",
+            "line",
+            "--advertise-peer-addr",
+            "outside:1",
+            "--insecure-listen",
+        ];
+        let config = line(&flags).or(file()).into_config().expect("a good configuration");
+        assert_eq!(config.data_dir, Path::new("line"));
+        assert_eq!(config.advertise_peer_addr, "outside:1");
+        assert!(config.insecure_listen);
+
+        let open = Settings {
+            insecure_listen: Some(true),
+            ..file()
+        };
+        let closed = line(&["--insecure-listen=false"])
+            .or(open)
+            .into_config()
+            .expect("a good configuration");
+        assert!(
+            !closed.insecure_listen,
+            "a flag can also take back what the file permits"
+        );
+    }
+
+    #[test]
+    fn each_setting_is_a_flag_a_variable_and_a_key_under_one_name() {
+        let command = Line::command();
+        let flags: Vec<&str> = command
+            .get_arguments()
+            .filter_map(clap::Arg::get_long)
+            .filter(|l| *l != "help")
+            .collect();
+        assert_eq!(flags.len(), 13);
+        for argument in command
+            .get_arguments()
+            .filter(|argument| argument.get_long() != Some("help"))
+        {
+            let long = argument.get_long().expect("every setting has a flag");
+            let key = long.replace('-', "_");
+            let variable = argument
+                .get_env()
+                .and_then(|name| name.to_str())
+                .expect("every setting has a variable");
+            assert_eq!(variable, format!("QUORATE_{}", key.to_uppercase()));
+            // A value of a wrong type: the key is known if the complaint is not that it is unknown.
+            let error = parse_file(&format!("{key} = [[1]]")).expect_err("no setting is a list of lists");
+            assert!(!error.contains("unknown field"), "{key}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_layers_lose_no_setting() {
+        let text = format!(
+            "id = 1\ndata_dir = \"d\"\nclient_addr = \"127.0.0.1:1\"\npeer_addr = \"127.0.0.1:2\"\n\
+             initial_cluster = \"{CLUSTER}\"\nadvertise_client_url = \"u\"\nadvertise_peer_addr = \"p\"\n\
+             heartbeat_interval_ms = 1\nelection_timeout_min_ms = 2\nelection_timeout_max_ms = 3\n\
+             insecure_listen = true\nlog_format = \"json\"\nlog_filter = \"debug\"\n"
+        );
+        let full = parse_file(&text).expect("every key");
+        assert_eq!(Settings::default().or(full.clone()), full);
+        assert_eq!(full.clone().or(Settings::default()), full);
+        assert_eq!(full.clone().or(file()), full);
+    }
+
+    #[test]
+    fn slips_are_named() {
+        let said = |settings: Settings| settings.into_config().expect_err("a slip").to_string();
+        assert_eq!(
+            said(Settings {
+                data_dir: None,
+                ..file()
+            }),
+            "data-dir is missing: give --data-dir, QUORATE_DATA_DIR, or data_dir in the file"
+        );
+        assert!(said(Settings { id: Some(2), ..file() }).contains("this node's id, 2"));
+        assert!(
+            said(Settings {
+                heartbeat_interval_ms: Some(200),
+                ..file()
+            })
+            .contains("3 times")
+        );
+        assert!(
+            said(Settings {
+                initial_cluster: Some("1=a".into()),
+                ..file()
+            })
+            .contains("ID=PEER=URL")
+        );
+
+        let error = parse_file("id = 1\n\ndata-dir = \"x\"\n").expect_err("an unknown key");
+        assert!(error.starts_with("line 3: unknown field `data-dir`"), "{error}");
+        assert!(parse_file("id = 1\nid = 2\n").is_err());
+        assert!(parse_file("id = \"one\"\n").is_err());
+        assert!(parse_file("log_format = \"xml\"\n").is_err());
+    }
+}

@@ -1,0 +1,333 @@
+//! What a node is told at its start, checked before anything is opened.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// How often the leader is heard, in milliseconds.
+pub const HEARTBEAT_INTERVAL_MS: u64 = 50;
+/// The shortest time without a leader's word after which a node campaigns, in milliseconds.
+pub const ELECTION_TIMEOUT_MIN_MS: u64 = 300;
+/// The longest such time, which is also the leader's lease, in milliseconds.
+pub const ELECTION_TIMEOUT_MAX_MS: u64 = 600;
+/// So many heartbeats may be lost before a node campaigns: one late packet must not end a term.
+const HEARTBEATS_PER_ELECTION: u64 = 3;
+/// Beyond a minute a cluster would seem dead after each failure; such a number is a slip.
+const TIMEOUT_MS_MAX: u64 = 60_000;
+/// Ids stand in JSON, whose numbers are exact below 2^53.
+const ID_MAX: u64 = (1 << 53) - 1;
+
+/// A node's settings. [`Config::check`] holds for every value that [`crate`]'s server is given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// This node's id, one of the initial cluster's.
+    pub id: u64,
+    /// Holds everything that the node keeps; made if it is missing.
+    pub data_dir: PathBuf,
+    /// Where clients are listened for.
+    pub client_addr: SocketAddr,
+    /// Where peers are listened for.
+    pub peer_addr: SocketAddr,
+    /// How clients reach this node: `http://host:port`.
+    pub advertise_client_url: String,
+    /// How peers reach this node: `host:port`.
+    pub advertise_peer_addr: String,
+    /// The voters of the first start, the same on each of them.
+    pub initial_cluster: Vec<InitialMember>,
+    pub heartbeat_interval_ms: u64,
+    pub election_timeout_min_ms: u64,
+    pub election_timeout_max_ms: u64,
+    /// Permits a client address beyond loopback while no accounts are enforced.
+    pub insecure_listen: bool,
+}
+
+/// A voter of the first start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InitialMember {
+    pub id: u64,
+    /// `host:port`.
+    pub peer_addr: String,
+    /// `http://host:port`.
+    pub client_url: String,
+}
+
+/// A setting that cannot be used, in words for the operator.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidConfig(pub String);
+
+macro_rules! refuse {
+    ($($words:tt)*) => { return Err(InvalidConfig(format!($($words)*))) };
+}
+
+impl Config {
+    /// Checks each setting and how they stand to each other:
+    /// `3 × heartbeat_interval_ms ≤ election_timeout_min_ms < election_timeout_max_ms`, so that two
+    /// lost heartbeats end no term, and candidates draw different timeouts.
+    ///
+    /// # Errors
+    /// Names the first setting that is wrong.
+    pub fn check(&self) -> Result<(), InvalidConfig> {
+        check_initial_cluster(&self.initial_cluster)?;
+        if !self.initial_cluster.iter().any(|member| member.id == self.id) {
+            refuse!("initial-cluster: it does not have this node's id, {}", self.id);
+        }
+        check_peer_addr(&self.advertise_peer_addr)
+            .map_err(|why| InvalidConfig(format!("advertise-peer-addr: {why}")))?;
+        check_client_url(&self.advertise_client_url)
+            .map_err(|why| InvalidConfig(format!("advertise-client-url: {why}")))?;
+        if self.client_addr == self.peer_addr && self.client_addr.port() != 0 {
+            refuse!("client-addr and peer-addr are the same, {}", self.client_addr);
+        }
+        if !self.insecure_listen && !self.client_addr.ip().to_canonical().is_loopback() {
+            refuse!(
+                "client-addr: {} is not a loopback address; without accounts anyone who reaches it is the \
+                 administrator (--insecure-listen permits it)",
+                self.client_addr
+            );
+        }
+        if self.data_dir.as_os_str().is_empty() {
+            refuse!("data-dir: it is empty");
+        }
+        let (heartbeat, min, max) = (
+            self.heartbeat_interval_ms,
+            self.election_timeout_min_ms,
+            self.election_timeout_max_ms,
+        );
+        if heartbeat == 0 {
+            refuse!("heartbeat-interval-ms: it is zero");
+        }
+        if max > TIMEOUT_MS_MAX {
+            refuse!("election-timeout-max-ms: {max} is more than {TIMEOUT_MS_MAX}");
+        }
+        if min >= max {
+            refuse!("election-timeout-min-ms: {min} is not below election-timeout-max-ms, {max}");
+        }
+        if heartbeat.saturating_mul(HEARTBEATS_PER_ELECTION) > min {
+            refuse!(
+                "election-timeout-min-ms: {min} is less than {HEARTBEATS_PER_ELECTION} times heartbeat-interval-ms, {heartbeat}"
+            );
+        }
+        Ok(())
+    }
+
+    /// What works and is still unwise, in words for the operator.
+    pub fn advice(&self) -> Vec<String> {
+        let mut advice = Vec::new();
+        let voters = self.initial_cluster.len();
+        if voters.is_multiple_of(2) {
+            advice.push(format!(
+                "{voters} voters survive no more failures than {}: an odd number is better",
+                voters - 1
+            ));
+        }
+        if voters > 7 {
+            advice.push(format!(
+                "{voters} voters make every write wait for {}: 3 or 5 are usual",
+                voters / 2 + 1
+            ));
+        }
+        advice
+    }
+}
+
+/// Parses `ID=PEER=URL,ID=PEER=URL,…`, such as `1=127.0.0.1:7201=http://127.0.0.1:7101`. Nothing
+/// is trimmed or guessed.
+///
+/// # Errors
+/// Says which entry is wrong, and why.
+pub fn parse_initial_cluster(text: &str) -> Result<Vec<InitialMember>, InvalidConfig> {
+    let mut members = Vec::new();
+    for entry in text.split(',') {
+        let [id, peer_addr, client_url] = entry.split('=').collect::<Vec<_>>()[..] else {
+            refuse!("initial-cluster: {entry:?} is not ID=PEER=URL");
+        };
+        let plain = !id.is_empty() && !id.starts_with('0') && id.bytes().all(|byte| byte.is_ascii_digit());
+        let id = match id.parse::<u64>() {
+            Ok(id) if plain => id,
+            _ => refuse!("initial-cluster: {id:?} is not an id (1, 2, 3 …)"),
+        };
+        members.push(InitialMember {
+            id,
+            peer_addr: peer_addr.to_owned(),
+            client_url: client_url.trim_end_matches('/').to_owned(),
+        });
+    }
+    check_initial_cluster(&members)?;
+    Ok(members)
+}
+
+fn check_initial_cluster(members: &[InitialMember]) -> Result<(), InvalidConfig> {
+    if members.is_empty() {
+        refuse!("initial-cluster: it is empty");
+    }
+    let (mut ids, mut addresses) = (BTreeSet::new(), BTreeSet::new());
+    for member in members {
+        let InitialMember {
+            id,
+            peer_addr,
+            client_url,
+        } = member;
+        if *id == 0 || *id > ID_MAX {
+            refuse!("initial-cluster: id {id} is not between 1 and 2^53 - 1");
+        }
+        let of_node = |why: String| InvalidConfig(format!("initial-cluster: node {id}: {why}"));
+        check_peer_addr(peer_addr).map_err(of_node)?;
+        check_client_url(client_url).map_err(of_node)?;
+        if !ids.insert(*id) {
+            refuse!("initial-cluster: id {id} stands there twice");
+        }
+        // Clients and peers have separate listeners, so even a node's own two differ.
+        let client_addr = client_url.trim_start_matches("http://");
+        if !addresses.insert(peer_addr.as_str()) || !addresses.insert(client_addr) {
+            refuse!("initial-cluster: node {id} has an address that stands there twice");
+        }
+    }
+    Ok(())
+}
+
+/// `host:port`, an IPv6 address in brackets.
+fn check_peer_addr(text: &str) -> Result<(), String> {
+    let invalid = || Err(format!("{text:?} is not HOST:PORT"));
+    let Some((host, port)) = text.rsplit_once(':') else {
+        return invalid();
+    };
+    let host_is_plain = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => {
+            !host.is_empty()
+                && host
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'))
+        }
+    };
+    let port_is_plain =
+        port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
+    if host_is_plain && port_is_plain {
+        Ok(())
+    } else {
+        invalid()
+    }
+}
+
+/// `http://host:port`.
+fn check_client_url(text: &str) -> Result<(), String> {
+    match text.strip_prefix("http://") {
+        Some(authority) if check_peer_addr(authority).is_ok() => Ok(()),
+        _ => Err(format!("{text:?} is not http://HOST:PORT")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const THREE: &str = "1=127.0.0.1:7201=http://127.0.0.1:7101,2=127.0.0.1:7202=http://127.0.0.1:7102,\
+                         3=node-3.example:7203=http://[::1]:7103";
+
+    fn config() -> Config {
+        Config {
+            id: 1,
+            data_dir: "data".into(),
+            client_addr: "127.0.0.1:7101".parse().expect("an address"),
+            peer_addr: "127.0.0.1:7201".parse().expect("an address"),
+            advertise_client_url: "http://127.0.0.1:7101".into(),
+            advertise_peer_addr: "127.0.0.1:7201".into(),
+            initial_cluster: parse_initial_cluster(THREE).expect("three nodes"),
+            heartbeat_interval_ms: HEARTBEAT_INTERVAL_MS,
+            election_timeout_min_ms: ELECTION_TIMEOUT_MIN_MS,
+            election_timeout_max_ms: ELECTION_TIMEOUT_MAX_MS,
+            insecure_listen: false,
+        }
+    }
+
+    /// What `check` says about the usual configuration with one thing changed.
+    fn said(change: impl FnOnce(&mut Config)) -> String {
+        let mut config = config();
+        change(&mut config);
+        config
+            .check()
+            .map_or_else(|error| error.to_string(), |()| "fine".to_owned())
+    }
+
+    #[test]
+    fn an_initial_cluster_is_read_as_it_stands() {
+        let members = parse_initial_cluster(THREE).expect("three nodes");
+        assert_eq!(members.len(), 3);
+        assert_eq!(members[2].id, 3);
+        assert_eq!(members[2].peer_addr, "node-3.example:7203");
+        assert_eq!(members[2].client_url, "http://[::1]:7103");
+    }
+
+    #[test]
+    fn a_slip_in_the_initial_cluster_is_named() {
+        for (text, word) in [
+            ("", "ID=PEER=URL"),
+            ("1=a:1", "ID=PEER=URL"),
+            ("1=a:1=http://a:2=x", "ID=PEER=URL"),
+            ("1=a:1=http://a:2,", "ID=PEER=URL"),
+            ("1=a:1=http://a:2, 2=b:1=http://b:2", "\" 2\" is not an id"),
+            ("0=a:1=http://a:2", "not an id"),
+            ("+1=a:1=http://a:2", "not an id"),
+            ("99999999999999999999=a:1=http://a:2", "not an id"),
+            ("9007199254740992=a:1=http://a:2", "2^53"),
+            ("1=a=http://a:2", "HOST:PORT"),
+            ("1=a:0=http://a:2", "HOST:PORT"),
+            ("1=a:65536=http://a:2", "HOST:PORT"),
+            ("1=a b:1=http://a:2", "HOST:PORT"),
+            ("1=a:1=a:2", "http://HOST:PORT"),
+            ("1=a:1=https://a:2", "http://HOST:PORT"),
+            ("1=a:1=http://a:2/x", "http://HOST:PORT"),
+            ("1=a:1=http://a:2,1=b:1=http://b:2", "id 1 stands there twice"),
+            ("1=a:1=http://a:2,2=a:1=http://b:2", "node 2 has an address"),
+            ("1=a:1=http://a:2,2=b:1=http://a:2", "node 2 has an address"),
+            ("1=a:1=http://a:1", "node 1 has an address"),
+        ] {
+            let error = parse_initial_cluster(text).expect_err(text).to_string();
+            assert!(error.contains(word), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn settings_are_checked_against_each_other() {
+        assert_eq!(said(|_| ()), "fine");
+        for (change, word) in [
+            ((|c| c.id = 4) as fn(&mut Config), "this node's id, 4"),
+            (|c| c.peer_addr = c.client_addr, "the same"),
+            (
+                |c| c.client_addr = "0.0.0.0:7101".parse().expect("an address"),
+                "--insecure-listen",
+            ),
+            (|c| c.advertise_client_url = "nowhere".into(), "advertise-client-url"),
+            (|c| c.advertise_peer_addr = "nowhere".into(), "advertise-peer-addr"),
+            (|c| c.data_dir = PathBuf::new(), "data-dir"),
+            (|c| c.heartbeat_interval_ms = 0, "heartbeat-interval-ms"),
+            (|c| c.heartbeat_interval_ms = 101, "3 times"),
+            (|c| c.election_timeout_max_ms = 300, "not below"),
+            (|c| c.election_timeout_max_ms = 60_001, "more than"),
+            (|c| c.initial_cluster.clear(), "empty"),
+        ] {
+            let said = said(change);
+            assert!(said.contains(word), "{word}: {said}");
+        }
+        assert_eq!(
+            said(|c| c.heartbeat_interval_ms = 100),
+            "fine",
+            "exactly three heartbeats"
+        );
+        let open = said(|c| {
+            c.client_addr = "0.0.0.0:7101".parse().expect("an address");
+            c.insecure_listen = true;
+        });
+        assert_eq!(open, "fine");
+    }
+
+    #[test]
+    fn an_even_number_of_voters_works_but_is_advised_against() {
+        let mut config = config();
+        assert_eq!(config.advice(), Vec::<String>::new());
+        config.initial_cluster.pop();
+        assert_eq!(config.check(), Ok(()));
+        assert!(config.advice()[0].contains("odd number"));
+    }
+}

@@ -1,0 +1,126 @@
+//! storage's log as openraft wants it. No decision is taken here: what is durable when is decided by
+//! `quorate_storage::log`, and openraft is told no earlier.
+
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, RangeBounds};
+
+use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
+use quorate_storage::log::{Done, LogStore};
+use tokio::sync::oneshot;
+
+use crate::membership::{to_entry, to_record};
+use crate::types::{Entry, LogId, TypeConfig, Vote, to_raft_log_id, to_raft_vote, to_stored_log_id, to_stored_vote};
+
+/// One append carries at most this much, so that a follower far behind is fed in pieces that fsync
+/// and travel within the append time-out.
+const READ_BYTES_MAX: usize = 2 << 20;
+
+#[derive(Clone)]
+pub struct RaftLog<L> {
+    log: L,
+}
+
+impl<L: LogStore> RaftLog<L> {
+    pub fn new(log: L) -> Self {
+        Self { log }
+    }
+
+    fn read(&self, from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<Entry>> {
+        self.log.read(from, to, bytes_max)?.into_iter().map(to_entry).collect()
+    }
+}
+
+/// Runs a call of the log that reports through a callback, and waits for it.
+async fn wait(start: impl FnOnce(Done)) -> io::Result<()> {
+    let (tx, rx) = oneshot::channel();
+    start(Box::new(move |result| {
+        // The core may be gone already; then nobody asks.
+        let _ = tx.send(result);
+    }));
+    rx.await.unwrap_or_else(|_| Err(io::Error::other("the log has stopped")))
+}
+
+impl<L: LogStore> RaftLogReader<TypeConfig> for RaftLog<L> {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + Send>(
+        &mut self,
+        range: RB,
+    ) -> io::Result<Vec<Entry>> {
+        let from = match range.start_bound() {
+            Bound::Included(index) => *index,
+            Bound::Excluded(index) => index + 1,
+            Bound::Unbounded => 0,
+        };
+        let to = match range.end_bound() {
+            Bound::Included(index) => index + 1,
+            Bound::Excluded(index) => *index,
+            Bound::Unbounded => u64::MAX,
+        };
+        // In one read, so that a truncation cannot come between two pieces of two histories.
+        self.read(from, to, usize::MAX)
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
+        self.read(start, end, READ_BYTES_MAX)
+    }
+
+    async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
+        Ok(self.log.state().vote.map(to_raft_vote))
+    }
+}
+
+impl<L: LogStore> RaftLogStorage<TypeConfig> for RaftLog<L> {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> io::Result<LogState<TypeConfig>> {
+        let state = self.log.state();
+        Ok(LogState {
+            last_purged_log_id: state.purged.map(to_raft_log_id),
+            last_log_id: state.last.map(to_raft_log_id),
+        })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
+        let vote = to_stored_vote(*vote);
+        wait(|done| self.log.save_vote(vote, done)).await
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
+        self.log.save_committed(committed.map(to_stored_log_id));
+        Ok(())
+    }
+
+    async fn read_committed(&mut self) -> io::Result<Option<LogId>> {
+        Ok(self.log.state().committed.map(to_raft_log_id))
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> io::Result<()>
+    where
+        I: IntoIterator<Item = Entry> + Send,
+        I::IntoIter: Send,
+    {
+        let records = entries.into_iter().map(|entry| to_record(&entry)).collect();
+        self.log.append(records, Box::new(move |result| callback.io_completed(result)));
+        Ok(())
+    }
+
+    async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> io::Result<()> {
+        // Visible at once and ordered before every later append: openraft need not wait for the disk.
+        self.log.truncate_after(last_log_id.map(|id| id.index), ignore());
+        Ok(())
+    }
+
+    async fn purge(&mut self, log_id: LogId) -> io::Result<()> {
+        self.log.purge(to_stored_log_id(log_id), ignore());
+        Ok(())
+    }
+}
+
+/// For work whose failure ends the process through the log's own fatal hook.
+fn ignore() -> Done {
+    Box::new(|_| {})
+}

@@ -1,0 +1,237 @@
+//! A dialled connection: many calls in flight, each reply matched to its call by number.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::stream::SplitStream;
+use futures::{SinkExt, StreamExt};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::book::PeerBook;
+use super::frame::{Frame, Purpose, Reply, Request, decode_frame, encode_frame};
+use super::handshake::{Greeted, HandshakeError, Wire, greet};
+
+/// Frames waiting for the socket. When it is full the caller waits: the peer or the network is
+/// slower than we are, and the callers' own deadlines decide.
+const SEND_QUEUE_FRAMES: usize = 256;
+
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    #[error("failed to connect to {addr}: {error}")]
+    Connect { addr: String, error: std::io::Error },
+    #[error("failed to connect to {addr} within {ms} ms")]
+    Timeout { addr: String, ms: u128 },
+    #[error("handshake with {addr} failed: {error}")]
+    Handshake { addr: String, error: HandshakeError },
+    #[error("no address is known for node {0}")]
+    NoAddress(u64),
+    #[error("{0}")]
+    Failed(String),
+    #[error("the last attempt failed a moment ago: {0}")]
+    BackingOff(String),
+}
+
+/// Why a call has no reply.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    #[error("{0}")]
+    NotSent(#[from] DialError),
+    /// The connection ended before the request was handed to it.
+    #[error("the connection ended before the request was sent")]
+    Closed,
+    /// It was or may have been sent: the peer may have acted on it.
+    #[error("the connection ended before the reply came")]
+    Lost,
+    #[error("no reply within {0} ms")]
+    Timeout(u128),
+    #[error("the peer sent another kind of reply: {0}")]
+    Protocol(String),
+}
+
+type Pending = Arc<Mutex<HashMap<u64, oneshot::Sender<Reply>>>>;
+
+/// Stream sessions in progress on this connection: where their replies go.
+type Sessions = Arc<Mutex<HashMap<u64, mpsc::UnboundedSender<Reply>>>>;
+
+#[derive(Debug)]
+pub struct Connection {
+    pub greeted: Greeted,
+    next_id: AtomicU64,
+    /// Bounded by `SEND_QUEUE_FRAMES`.
+    send: mpsc::Sender<Bytes>,
+    /// Held for a look-up only, never across an await. Bounded by the callers: each has at most one
+    /// entry for each call that it waits for.
+    pending: Pending,
+    sessions: Sessions,
+    closed: CancellationToken,
+    _close_on_drop: DropGuard,
+}
+
+impl Connection {
+    pub async fn dial(addr: String, book: &PeerBook, to: u64, purpose: Purpose, within: Duration) -> Result<Self, DialError> {
+        let stream = match timeout(within, TcpStream::connect(&addr)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return Err(DialError::Connect { addr, error }),
+            Err(_) => return Err(DialError::Timeout { addr, ms: within.as_millis() }),
+        };
+        if let Err(error) = tune(&stream) {
+            return Err(DialError::Connect { addr, error });
+        }
+        let (wire, greeted) =
+            greet(stream, book, to, purpose).await.map_err(|error| DialError::Handshake { addr, error })?;
+        Ok(Self::start(wire, greeted))
+    }
+
+    fn start(wire: Wire, greeted: Greeted) -> Self {
+        let (mut sink, stream) = wire.split();
+        let (send, mut queue) = mpsc::channel::<Bytes>(SEND_QUEUE_FRAMES);
+        let pending = Pending::default();
+        let sessions = Sessions::default();
+        let closed = CancellationToken::new();
+
+        let stop = closed.clone();
+        tokio::spawn(async move {
+            let write_all = async {
+                while let Some(frame) = queue.recv().await {
+                    sink.feed(frame).await?;
+                    // Whatever else waits goes out with the same flush.
+                    while let Ok(frame) = queue.try_recv() {
+                        sink.feed(frame).await?;
+                    }
+                    sink.flush().await?;
+                }
+                std::io::Result::Ok(())
+            };
+            tokio::select! {
+                () = stop.cancelled() => {}
+                result = write_all => if let Err(error) = result {
+                    tracing::debug!(%error, "writing to a peer failed");
+                },
+            }
+            stop.cancel();
+        });
+        tokio::spawn(read_replies(stream, pending.clone(), sessions.clone(), closed.clone()));
+        Self {
+            greeted,
+            next_id: AtomicU64::new(1),
+            send,
+            pending,
+            sessions,
+            _close_on_drop: closed.clone().drop_guard(),
+            closed,
+        }
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.closed.is_cancelled()
+    }
+
+    /// One request and its reply.
+    pub async fn call(&self, request: Request, within: Duration) -> Result<Reply, CallError> {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let frame = encode_frame(&Frame { id, body: request });
+        let (tx, rx) = oneshot::channel();
+        let _forget = Forget { pending: &self.pending, id };
+        self.pending.lock().expect("no panic while the lock is held").insert(id, tx);
+        let sent = async {
+            tokio::select! {
+                biased;
+                () = self.closed.cancelled() => Err(CallError::Closed),
+                sent = self.send.send(frame) => sent.map_err(|_| CallError::Closed),
+            }
+        };
+        let exchange = async {
+            sent.await?;
+            rx.await.map_err(|_| CallError::Lost)
+        };
+        timeout(within, exchange).await.unwrap_or_else(|_| Err(CallError::Timeout(within.as_millis())))
+    }
+
+    /// Sends without waiting for a reply; replies of the session come through [`Self::open_session`].
+    pub async fn send_in_session(&self, request: Request) -> Result<(), CallError> {
+        let frame = encode_frame(&Frame { id: 0, body: request });
+        tokio::select! {
+            biased;
+            () = self.closed.cancelled() => Err(CallError::Closed),
+            sent = self.send.send(frame) => sent.map_err(|_| CallError::Closed),
+        }
+    }
+
+    /// A new session: its number, and its replies in order. The receiver ends with the connection.
+    /// Unbounded, because its sender bounds what is in flight (`network::IN_FLIGHT_APPENDS_MAX`).
+    pub fn open_session(&self) -> (u64, mpsc::UnboundedReceiver<Reply>) {
+        let session = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let (tx, rx) = mpsc::unbounded_channel();
+        let mut sessions = self.sessions.lock().expect("no panic while the lock is held");
+        // Nobody waits for the replies of a session whose stream was dropped.
+        sessions.retain(|_, tx| !tx.is_closed());
+        if !self.is_closed() {
+            sessions.insert(session, tx);
+        }
+        (session, rx)
+    }
+}
+
+/// Removes a call from the table however it ends, so that a caller who gave up leaves nothing.
+struct Forget<'a> {
+    pending: &'a Pending,
+    id: u64,
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        self.pending.lock().expect("no panic while the lock is held").remove(&self.id);
+    }
+}
+
+async fn read_replies(mut stream: SplitStream<Wire>, pending: Pending, sessions: Sessions, closed: CancellationToken) {
+    loop {
+        let next = tokio::select! {
+            () = closed.cancelled() => break,
+            next = stream.next() => next,
+        };
+        let frame: Frame<Reply> = match next.map(|bytes| decode_frame(&bytes?)) {
+            Some(Ok(frame)) => frame,
+            Some(Err(error)) => {
+                tracing::debug!(%error, "reading from a peer failed");
+                break;
+            }
+            None => break,
+        };
+        match frame.body {
+            Reply::StreamAppend { session, .. } => {
+                let sessions = sessions.lock().expect("no panic while the lock is held");
+                if let Some(tx) = sessions.get(&session) {
+                    let _ = tx.send(frame.body);
+                }
+            }
+            body => {
+                let waiting = pending.lock().expect("no panic while the lock is held").remove(&frame.id);
+                if let Some(tx) = waiting {
+                    let _ = tx.send(body);
+                }
+            }
+        }
+    }
+    closed.cancel();
+    // Dropping the senders tells every caller that the connection is lost.
+    pending.lock().expect("no panic while the lock is held").clear();
+    sessions.lock().expect("no panic while the lock is held").clear();
+}
+
+/// Small frames must not wait for more to come, and a peer whose machine vanished must be noticed.
+pub fn tune(stream: &TcpStream) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let keepalive = socket2::TcpKeepalive::new().with_time(Duration::from_secs(10)).with_interval(Duration::from_secs(2));
+    let socket = socket2::SockRef::from(stream);
+    socket.set_tcp_keepalive(&keepalive)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(Duration::from_secs(10)))?;
+    Ok(())
+}

@@ -1,0 +1,165 @@
+//! The first frame of each side of a peer connection. Both ends check who the other is, so that a
+//! wiped disk, a swapped address or another cluster's node is refused wherever it is noticed first.
+
+use std::io;
+use std::time::Duration;
+
+use bincode::{Decode, Encode};
+use futures::{SinkExt, StreamExt};
+use quorate_state_machine::codec::Kind;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_util::codec::{Framed, LengthDelimitedCodec};
+
+use super::book::{PeerBook, Stranger};
+use super::frame::{PROTOCOL_MAX, PROTOCOL_MIN, Purpose, decode, encode, framing};
+
+/// A peer that accepts and then says nothing is not waited for longer than this.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
+
+pub type Wire = Framed<TcpStream, LengthDelimitedCodec>;
+
+#[derive(Debug, Encode, Decode)]
+pub struct Hello {
+    pub protocol_min: u32,
+    pub protocol_max: u32,
+    pub purpose: Purpose,
+    pub cluster_id: Option<String>,
+    pub from: u64,
+    pub from_store: u128,
+    pub to: u64,
+    /// The store that the dialler knows under `to`.
+    pub to_store: Option<u128>,
+}
+
+#[derive(Debug, Encode, Decode)]
+pub enum Welcome {
+    Accepted { protocol: u32, id: u64, store_id: u128, cluster_id: Option<String>, empty: bool },
+    Refused {
+        reason: String,
+        /// The store that the refusing side knows under the dialler's id, if it is another one.
+        known_store: Option<u128>,
+    },
+}
+
+/// Who answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Greeted {
+    pub id: u64,
+    pub store_id: u128,
+    pub cluster_id: Option<String>,
+    /// The store has neither log nor vote.
+    pub empty: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeError {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("the connection ended during the handshake")]
+    Ended,
+    #[error("no answer within {} ms", HANDSHAKE_TIMEOUT.as_millis())]
+    Silence,
+    #[error("node {0} answered where node {1} was expected")]
+    OtherNode(u64, u64),
+    #[error(transparent)]
+    Stranger(#[from] Stranger),
+    /// The other end says that this node is not who it must be, or speaks no common version.
+    #[error("refused by the peer: {reason}")]
+    Refused { reason: String, known_store: Option<u128> },
+}
+
+/// The dialling side.
+pub async fn greet(stream: TcpStream, book: &PeerBook, to: u64, purpose: Purpose) -> Result<(Wire, Greeted), HandshakeError> {
+    let mut wire = Framed::new(stream, framing());
+    let hello = Hello {
+        protocol_min: PROTOCOL_MIN,
+        protocol_max: PROTOCOL_MAX,
+        purpose,
+        cluster_id: book.cluster_id(),
+        from: book.id,
+        from_store: book.store_id,
+        to,
+        to_store: book.known_store(to),
+    };
+    wire.send(encode(Kind::PeerHello, &hello)).await?;
+    let bytes = timeout(HANDSHAKE_TIMEOUT, wire.next())
+        .await
+        .map_err(|_| HandshakeError::Silence)?
+        .ok_or(HandshakeError::Ended)??;
+    match decode(Kind::PeerHello, &bytes)? {
+        Welcome::Refused { reason, known_store } => Err(HandshakeError::Refused { reason, known_store }),
+        Welcome::Accepted { id, store_id, cluster_id, empty, .. } => {
+            if id != to {
+                return Err(HandshakeError::OtherNode(id, to));
+            }
+            book.check(id, store_id, cluster_id.as_deref())?;
+            Ok((wire, Greeted { id, store_id, cluster_id, empty }))
+        }
+    }
+}
+
+/// What the accepting side found out about itself from a peer that knows better.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wiped {
+    pub told_by: u64,
+    pub known: u128,
+}
+
+/// The accepting side: who dialled and what for. `empty` says whether this node's own store is.
+/// A refusal is sent to the dialler and returned as an error.
+pub async fn welcome(stream: TcpStream, book: &PeerBook, empty: bool) -> Result<(Wire, Hello), (HandshakeError, Option<Wiped>)> {
+    let mut wire = Framed::new(stream, framing());
+    let hello = receive_hello(&mut wire).await.map_err(|error| (error, None))?;
+    let wiped = hello
+        .to_store
+        .filter(|known| hello.to == book.id && *known != book.store_id)
+        .map(|known| Wiped { told_by: hello.from, known });
+    let answer = match check_hello(&hello, book) {
+        Ok(protocol) => Welcome::Accepted {
+            protocol,
+            id: book.id,
+            store_id: book.store_id,
+            cluster_id: book.cluster_id(),
+            empty,
+        },
+        Err(reason) => {
+            let known_store = book.known_store(hello.from).filter(|known| *known != hello.from_store);
+            Welcome::Refused { reason, known_store }
+        }
+    };
+    wire.send(encode(Kind::PeerHello, &answer)).await.map_err(|error| (error.into(), wiped.clone()))?;
+    match answer {
+        Welcome::Accepted { .. } => Ok((wire, hello)),
+        Welcome::Refused { reason, known_store } => Err((HandshakeError::Refused { reason, known_store }, wiped)),
+    }
+}
+
+async fn receive_hello(wire: &mut Wire) -> Result<Hello, HandshakeError> {
+    let bytes = timeout(HANDSHAKE_TIMEOUT, wire.next())
+        .await
+        .map_err(|_| HandshakeError::Silence)?
+        .ok_or(HandshakeError::Ended)??;
+    Ok(decode(Kind::PeerHello, &bytes)?)
+}
+
+/// The protocol version to speak, or why not.
+fn check_hello(hello: &Hello, book: &PeerBook) -> Result<u32, String> {
+    if hello.to != book.id {
+        return Err(format!("this is node {}, not node {}", book.id, hello.to));
+    }
+    let protocol = hello.protocol_max.min(PROTOCOL_MAX);
+    if protocol < hello.protocol_min.max(PROTOCOL_MIN) {
+        return Err(format!(
+            "no common protocol version: {}-{} here, {}-{} there",
+            PROTOCOL_MIN, PROTOCOL_MAX, hello.protocol_min, hello.protocol_max
+        ));
+    }
+    if let Some(known) = hello.to_store
+        && known != book.store_id
+    {
+        return Err(Stranger::OtherStore { id: book.id, known, found: book.store_id }.to_string());
+    }
+    book.check(hello.from, hello.from_store, hello.cluster_id.as_deref()).map_err(|stranger| stranger.to_string())?;
+    Ok(protocol)
+}

@@ -1,0 +1,27 @@
+//! Everything that passes between nodes.
+//!
+//! Each node dials each other node with one connection a purpose ([`Purpose`]), so that a bulk of
+//! entries never delays a heartbeat or a vote. A connection begins with a handshake that checks who
+//! is at the other end ([`handshake`]); after it, frames ([`frame`]) carry requests and replies.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`book`] | who the peers are: addresses, store ids, cluster id |
+//! | [`handshake`] | the first frame of each side, and its checks |
+//! | [`frame`] | requests and replies, their encoding |
+//! | [`connection`] | a dialled connection: many calls in flight, matched by number |
+//! | [`pool`] | one connection a peer and purpose, redialled with back-off |
+//! | [`network`] | openraft's network on top of the pool |
+//! | [`server`] | the accepting side |
+
+pub mod book;
+pub mod connection;
+pub mod frame;
+pub mod handshake;
+pub mod network;
+pub mod pool;
+pub mod server;
+
+pub use book::PeerBook;
+pub use frame::Purpose;
+pub use pool::Pool;

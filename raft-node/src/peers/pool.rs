@@ -1,0 +1,121 @@
+//! One connection for each peer and purpose, dialled when it is needed.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::book::PeerBook;
+use super::connection::{CallError, Connection, DialError};
+use super::frame::{Purpose, Reply, Request};
+use crate::metrics::PeerMetrics;
+
+/// A peer that refused a connection a moment ago is not dialled again before this: a dead node on
+/// this host refuses at once, and each write, read and heartbeat would dial it.
+const REDIAL_AFTER: Duration = Duration::from_millis(20);
+/// A machine that is gone does not answer at all; nobody waits longer for it.
+const DIAL_TIMEOUT: Duration = Duration::from_millis(1000);
+
+#[derive(Debug)]
+pub struct Pool {
+    pub book: Arc<PeerBook>,
+    pub metrics: PeerMetrics,
+    /// At most one slot for each peer and purpose. Held for a look-up only, never across an await.
+    slots: Mutex<HashMap<(u64, Purpose), Slot>>,
+}
+
+type Dialled = Result<Arc<Connection>, String>;
+
+#[derive(Debug, Default)]
+struct Slot {
+    connection: Option<Arc<Connection>>,
+    /// One dial serves all who wait for it, and goes on when one of them gives up: a heartbeat's
+    /// patience is shorter than a handshake with a busy machine may take.
+    dialling: Option<watch::Receiver<Option<Dialled>>>,
+    failed: Option<(Instant, String)>,
+}
+
+impl Pool {
+    pub fn new(book: Arc<PeerBook>, metrics: PeerMetrics) -> Arc<Self> {
+        Arc::new(Self { book, metrics, slots: Mutex::default() })
+    }
+
+    /// The connection to a peer, dialled if there is none.
+    pub async fn connection(self: &Arc<Self>, to: u64, purpose: Purpose, within: Duration) -> Result<Arc<Connection>, DialError> {
+        let mut dialled = {
+            let mut slots = self.slots.lock().expect("no panic while the lock is held");
+            let slot = slots.entry((to, purpose)).or_default();
+            if let Some(connection) = slot.connection.as_ref().filter(|connection| !connection.is_closed()) {
+                return Ok(connection.clone());
+            }
+            slot.connection = None;
+            match &slot.dialling {
+                Some(dialled) => dialled.clone(),
+                None => {
+                    if let Some((at, error)) = &slot.failed
+                        && at.elapsed() < REDIAL_AFTER
+                    {
+                        return Err(DialError::BackingOff(error.clone()));
+                    }
+                    let (tx, rx) = watch::channel(None);
+                    slot.dialling = Some(rx.clone());
+                    let pool = self.clone();
+                    tokio::spawn(async move {
+                        let dialled = pool.dial(to, purpose).await;
+                        tx.send_replace(Some(dialled));
+                    });
+                    rx
+                }
+            }
+        };
+        let waited = tokio::time::timeout(within, dialled.wait_for(Option::is_some)).await;
+        match waited {
+            Ok(Ok(dialled)) => dialled.clone().expect("waited for it").map_err(DialError::Failed),
+            Ok(Err(_)) => Err(DialError::Failed("the dial was given up".to_owned())),
+            Err(_) => Err(DialError::Timeout { addr: format!("node {to}"), ms: within.as_millis() }),
+        }
+    }
+
+    /// Dials once and leaves the result in the slot.
+    async fn dial(&self, to: u64, purpose: Purpose) -> Dialled {
+        let dialled = match self.book.peer_addr(to) {
+            Some(addr) => Connection::dial(addr, &self.book, to, purpose, DIAL_TIMEOUT).await,
+            None => Err(DialError::NoAddress(to)),
+        };
+        let mut slots = self.slots.lock().expect("no panic while the lock is held");
+        let slot = slots.entry((to, purpose)).or_default();
+        slot.dialling = None;
+        match dialled {
+            Ok(connection) => {
+                if slot.failed.take().is_some() {
+                    tracing::info!(peer = to, ?purpose, "reached the peer again");
+                }
+                let connection = Arc::new(connection);
+                slot.connection = Some(connection.clone());
+                Ok(connection)
+            }
+            Err(error) => {
+                // Once for each time that the peer goes away, not once for each attempt.
+                if slot.failed.is_none() {
+                    tracing::warn!(peer = to, ?purpose, %error, "failed to reach the peer");
+                }
+                let error = error.to_string();
+                slot.failed = Some((Instant::now(), error.clone()));
+                Err(error)
+            }
+        }
+    }
+
+    /// One request and its reply, over the peer's connection for this purpose.
+    pub async fn call(self: &Arc<Self>, to: u64, purpose: Purpose, request: Request, within: Duration) -> Result<Reply, CallError> {
+        let start = Instant::now();
+        let connection = self.connection(to, purpose, within).await?;
+        let reply = connection.call(request, within.saturating_sub(start.elapsed())).await?;
+        if purpose == Purpose::Control {
+            self.metrics.round_trip(to, start.elapsed());
+        }
+        Ok(reply)
+    }
+}

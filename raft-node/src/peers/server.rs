@@ -1,0 +1,236 @@
+//! The accepting side: checks who dialled, then serves frames.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::stream::SplitStream;
+use futures::{SinkExt, StreamExt, stream};
+use openraft::raft::TransferLeaderRequest;
+use quorate_storage::state::StateStore;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::connection::tune;
+use super::frame::{
+    AppendOutcome, Blob, ForwardError, Frame, Purpose, Reply, Request, StreamOutcome, VoteAnswer, decode_frame,
+    encode_frame,
+};
+use super::handshake::{HandshakeError, Wiped, Wire, welcome};
+use crate::node::NodeCore;
+use crate::types::{AppendRequest, TypeConfig, to_raft_log_id, to_raft_vote};
+
+/// Peer connections at once: four purposes for each of some ten nodes, with room for those that are
+/// being replaced. Beyond it new ones are closed at once.
+const CONNECTIONS_MAX: usize = 256;
+/// Requests of one connection in progress. Beyond it the connection is not read on: the peer waits.
+const REQUESTS_MAX: usize = 4096;
+/// Replies waiting for the socket. Beyond it the handlers wait.
+const REPLY_QUEUE_FRAMES: usize = 256;
+/// Appends handed to the core and not yet taken by it.
+const APPEND_QUEUE: usize = 64;
+
+/// Accepts until the token is cancelled. `wiped` is called when a peer knows this node with another
+/// store than the one in its data directory.
+pub async fn serve<S: StateStore>(
+    listener: TcpListener,
+    core: Arc<NodeCore<S>>,
+    shutdown: CancellationToken,
+    wiped: impl Fn(Wiped) + Send + Sync + Clone + 'static,
+) {
+    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of descriptors, most likely: the connections at hand go on, new ones wait.
+                tracing::warn!(%error, "failed to accept a peer");
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let Ok(slot) = slots.clone().try_acquire_owned() else {
+            tracing::warn!(max = CONNECTIONS_MAX, "too many peer connections: one was closed");
+            continue;
+        };
+        let (core, shutdown, wiped) = (core.clone(), shutdown.clone(), wiped.clone());
+        tokio::spawn(async move {
+            let _slot = slot;
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = serve_connection(stream, core, wiped) => {}
+            }
+        });
+    }
+}
+
+async fn serve_connection<S: StateStore>(stream: TcpStream, core: Arc<NodeCore<S>>, wiped: impl Fn(Wiped)) {
+    if let Err(error) = tune(&stream) {
+        tracing::debug!(%error, "failed to set up a peer's socket");
+    }
+    let (wire, hello) = match welcome(stream, &core.book, core.is_empty()).await {
+        Ok(accepted) => accepted,
+        Err((error, told)) => {
+            match error {
+                HandshakeError::Refused { reason, .. } => tracing::warn!(%reason, "refused a peer"),
+                error => tracing::debug!(%error, "a peer's handshake failed"),
+            }
+            if let Some(told) = told {
+                wiped(told);
+            }
+            return;
+        }
+    };
+    tracing::debug!(peer = hello.from, purpose = ?hello.purpose, "a peer connected");
+    match hello.purpose {
+        Purpose::Append => serve_appends(wire, core).await,
+        Purpose::Control | Purpose::Forward | Purpose::Bootstrap => serve_requests(wire, core).await,
+    }
+}
+
+/// Takes frames for the socket from a bounded queue. Ends with the connection.
+fn spawn_writer(mut sink: futures::stream::SplitSink<Wire, Bytes>) -> mpsc::Sender<Bytes> {
+    let (tx, mut rx) = mpsc::channel::<Bytes>(REPLY_QUEUE_FRAMES);
+    tokio::spawn(async move {
+        while let Some(frame) = rx.recv().await {
+            let sent = async {
+                sink.feed(frame).await?;
+                while let Ok(frame) = rx.try_recv() {
+                    sink.feed(frame).await?;
+                }
+                sink.flush().await
+            };
+            if let Err(error) = sent.await {
+                tracing::debug!(%error, "writing to a peer failed");
+                return;
+            }
+        }
+    });
+    tx
+}
+
+async fn next_request(stream: &mut SplitStream<Wire>) -> Option<Frame<Request>> {
+    match stream.next().await?.map_err(std::io::Error::from).and_then(|bytes| decode_frame(&bytes)) {
+        Ok(frame) => Some(frame),
+        Err(error) => {
+            tracing::warn!(%error, "a peer sent what cannot be read; its connection ends");
+            None
+        }
+    }
+}
+
+/// Requests side by side, each answered when it is done.
+async fn serve_requests<S: StateStore>(wire: Wire, core: Arc<NodeCore<S>>) {
+    let (sink, mut stream) = wire.split();
+    let replies = spawn_writer(sink);
+    let in_progress = Arc::new(Semaphore::new(REQUESTS_MAX));
+    while let Some(frame) = next_request(&mut stream).await {
+        let Ok(permit) = in_progress.clone().acquire_owned().await else { return };
+        let (core, replies) = (core.clone(), replies.clone());
+        tokio::spawn(async move {
+            let body = answer(&core, frame.body).await;
+            // A peer that has gone needs no reply.
+            let _ = replies.send(encode_frame(&Frame { id: frame.id, body })).await;
+            drop(permit);
+        });
+    }
+}
+
+async fn answer<S: StateStore>(core: &NodeCore<S>, request: Request) -> Reply {
+    match request {
+        Request::Append(append) => match append.into_raft() {
+            Ok(append) => {
+                core.heard_from_leader(&append.vote);
+                match core.raft.append_entries(append).await {
+                    Ok(response) => Reply::Append(AppendOutcome::from_raft(response)),
+                    Err(error) => Reply::Stopped(error.to_string()),
+                }
+            }
+            Err(error) => Reply::Stopped(error.to_string()),
+        },
+        Request::PreVote(ask) => match core.raft.pre_vote(ask.into_raft()).await {
+            Ok(response) => Reply::Vote(VoteAnswer::from_raft(response)),
+            Err(error) => Reply::Stopped(error.to_string()),
+        },
+        Request::Vote(ask) => match core.raft.vote(ask.into_raft()).await {
+            Ok(response) => Reply::Vote(VoteAnswer::from_raft(response)),
+            Err(error) => Reply::Stopped(error.to_string()),
+        },
+        Request::TransferLeader { from, to, last_log_id } => {
+            let request =
+                TransferLeaderRequest::<TypeConfig>::new(to_raft_vote(from), to, last_log_id.map(to_raft_log_id));
+            match core.raft.handle_transfer_leader(request).await {
+                Ok(response) => Reply::TransferLeader(response.map_err(|error| error.to_string())),
+                Err(error) => Reply::Stopped(error.to_string()),
+            }
+        }
+        Request::ReadIndex => Reply::ReadIndex(core.local_read_index().await),
+        Request::Forward { command, timeout_ms } => {
+            let outcome = core.propose_forwarded(command.0, timeout_ms).await;
+            Reply::Forward(outcome.map(|mut outcome| {
+                // The asking node has its own watchers and its own apply.
+                outcome.events.clear();
+                Blob(outcome.encode().into())
+            }))
+        }
+        Request::Status => Reply::Status(core.status_answer()),
+        Request::StreamAppend { .. } => {
+            Reply::Forward(Err(ForwardError::Unknown("a stream of appends has its own connection".to_owned())))
+        }
+    }
+}
+
+/// A stream of appends: handed to the core in order, answered in order. A new session number means
+/// that the sender has begun anew.
+async fn serve_appends<S: StateStore>(wire: Wire, core: Arc<NodeCore<S>>) {
+    let (sink, mut stream) = wire.split();
+    let replies = spawn_writer(sink);
+    let mut current: Option<(u64, mpsc::Sender<AppendRequest>)> = None;
+    while let Some(frame) = next_request(&mut stream).await {
+        let Request::StreamAppend { session, append } = frame.body else {
+            tracing::warn!("a peer sent something else than appends on their connection; it ends");
+            return;
+        };
+        let append = match append.into_raft() {
+            Ok(append) => append,
+            Err(error) => {
+                tracing::warn!(%error, "a peer sent an append that cannot be read; its connection ends");
+                return;
+            }
+        };
+        core.heard_from_leader(&append.vote);
+        let appends = match &current {
+            Some((of_session, appends)) if *of_session == session => appends.clone(),
+            _ => {
+                let appends = start_session(&core, session, replies.clone());
+                current = Some((session, appends.clone()));
+                appends
+            }
+        };
+        // After an error the core takes no more of this session; the sender will begin a new one.
+        let _ = appends.send(append).await;
+    }
+}
+
+fn start_session<S: StateStore>(core: &NodeCore<S>, session: u64, replies: mpsc::Sender<Bytes>) -> mpsc::Sender<AppendRequest> {
+    let (tx, rx) = mpsc::channel(APPEND_QUEUE);
+    let results = core.raft.stream_append(stream::unfold(rx, |mut rx| async move { rx.recv().await.map(|append| (append, rx)) }));
+    tokio::spawn(async move {
+        let mut results = std::pin::pin!(results);
+        while let Some(result) = results.next().await {
+            let outcome = match result {
+                Ok(result) => StreamOutcome::from_raft(result),
+                Err(fatal) => StreamOutcome::Stopped(fatal.to_string()),
+            };
+            let frame = encode_frame(&Frame { id: 0, body: Reply::StreamAppend { session, outcome } });
+            if replies.send(frame).await.is_err() {
+                return;
+            }
+        }
+    });
+    tx
+}

@@ -1,0 +1,207 @@
+//! How a process comes up and goes down.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use openraft::async_runtime::WatchReceiver;
+use prometheus::Registry;
+use quorate_api::ApiConfig;
+use quorate_storage::FatalHook;
+use quorate_storage::log::{LogOptions, LogStore, RocksLog};
+use quorate_storage::node_dir::NodeDir;
+use quorate_storage::state::{RocksState, StateOptions, StateStore};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::node::NodeCore;
+use crate::start::{Parts, start};
+
+/// A leader that goes down waits no longer than this for another to take over.
+const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
+/// Requests in progress get this long to end.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often sizes on disk and in memory are measured.
+const MEASURE_EVERY: Duration = Duration::from_secs(1);
+
+type Core = NodeCore<RocksState>;
+
+/// Runs a node until a signal ends it (`Ok`) or it cannot go on (`Err`).
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    let (fatal_tx, mut fatal_rx) = mpsc::unbounded_channel::<String>();
+    let on_fatal: FatalHook = Arc::new(move |reason| {
+        // The first reason ends the process; nobody is left to hear the others.
+        let _ = fatal_tx.send(reason);
+    });
+
+    // Addresses first: a port that is taken is the commonest mistake, and nothing is touched yet.
+    let client_listener = listen(config.client_addr, "client").await?;
+    let peer_listener = listen(config.peer_addr, "peer").await?;
+
+    let node_dir = Arc::new(NodeDir::open(&config.data_dir, config.id)?);
+    let registry = Registry::new();
+    let metrics = Metrics::new(&registry).context("failed to set up metrics")?;
+    let log = open_log(&node_dir, &metrics, on_fatal.clone())?;
+    let state = RocksState::open(&node_dir.state_dir(), StateOptions::default(), on_fatal.clone())?;
+    check_state_against_log(&state, &log)?;
+
+    let identity = node_dir.identity();
+    let store_cluster_id = node_dir.clone();
+    let parts = Parts {
+        store_id: u128::from_str_radix(&identity.store_id, 16).context("the data directory's store id is not a number")?,
+        cluster_id: identity.cluster_id,
+        on_cluster_id: Arc::new(move |id| Ok(store_cluster_id.set_cluster_id(id)?)),
+        log: log.clone(),
+        state: state.clone(),
+        snapshot_dir: node_dir.tmp_dir().join("snapshot"),
+        metrics: metrics.clone(),
+        on_fatal,
+    };
+    let stop_peers = CancellationToken::new();
+    let core = start(&config, peer_listener, parts, stop_peers.clone()).await?;
+    tokio::spawn(show_metrics(core.clone(), metrics, log.clone(), node_dir.clone()));
+    let stop_http = CancellationToken::new();
+    let api = ApiConfig { registry, ..ApiConfig::default() };
+    let mut http = tokio::spawn(quorate_api::serve(client_listener, core.clone(), api, stop_http.clone().cancelled_owned()));
+    tracing::info!(
+        node = config.id, client_addr = %config.client_addr, peer_addr = %config.peer_addr,
+        data_dir = %config.data_dir.display(), version = env!("CARGO_PKG_VERSION"), "node started"
+    );
+
+    tokio::select! {
+        reason = fatal_rx.recv() => {
+            // No clean-up: what is not durable now was never acknowledged.
+            bail!(reason.unwrap_or_else(|| "the node stopped for no stated reason".to_owned()));
+        }
+        ended = &mut http => {
+            ended.context("the HTTP server panicked")?.context("the HTTP server failed")?;
+            bail!("the HTTP server ended");
+        }
+        signal = termination() => tracing::info!(signal = signal?, "shutting down"),
+    }
+
+    // A second signal does not wait.
+    tokio::select! {
+        () = shut_down(&core, &stop_http, &stop_peers, http) => {}
+        _ = termination() => bail!("ended by a second signal"),
+    }
+    log.close();
+    state.sync().context("failed to flush the state")?;
+    tracing::info!("node stopped");
+    Ok(())
+}
+
+async fn listen(addr: std::net::SocketAddr, what: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(addr).await.with_context(|| format!("failed to listen on the {what} address {addr}"))
+}
+
+fn open_log(node_dir: &NodeDir, metrics: &Metrics, on_fatal: FatalHook) -> anyhow::Result<RocksLog> {
+    let fsync = metrics.fsync.clone();
+    let options = LogOptions {
+        on_sync: Some(Arc::new(move |took, entries| fsync.observe(took, entries))),
+        ..LogOptions::default()
+    };
+    Ok(RocksLog::open(&node_dir.log_dir(), options, on_fatal)?)
+}
+
+/// The state is made from the log, which is synced first. A state that knows more than the log means
+/// that the log's disk has lost what it had acknowledged (trap 4 of the storage design).
+fn check_state_against_log(state: &RocksState, log: &RocksLog) -> anyhow::Result<()> {
+    let Some(applied) = state.applied()?.last else { return Ok(()) };
+    let log_state = log.state();
+    // An installed snapshot is ahead of the log until the log is purged up to it.
+    let explained = log_state.last.max(state.installed());
+    let known = explained.is_some_and(|known| applied <= known);
+    if !known {
+        bail!(
+            "the state of this node has applied entry {} of term {}, but its log ends at {:?}: the log has lost entries that \
+             this node had acknowledged. It must not vote. Put the log back or replace the node",
+            applied.index,
+            applied.term,
+            log_state.last
+        );
+    }
+    Ok(())
+}
+
+async fn shut_down(
+    core: &Arc<Core>,
+    stop_http: &CancellationToken,
+    stop_peers: &CancellationToken,
+    http: tokio::task::JoinHandle<std::io::Result<()>>,
+) {
+    core.hand_over(HAND_OVER_TIMEOUT).await;
+    core.stopping.cancel();
+    stop_http.cancel();
+    if tokio::time::timeout(DRAIN_TIMEOUT, http).await.is_err() {
+        tracing::warn!("requests were still in progress when their time was up");
+    }
+    if let Err(error) = core.raft.shutdown().await {
+        tracing::warn!(%error, "the Raft core did not stop cleanly");
+    }
+    stop_peers.cancel();
+}
+
+async fn termination() -> anyhow::Result<&'static str> {
+    let mut term = signal(SignalKind::terminate()).context("failed to listen for signals")?;
+    let mut int = signal(SignalKind::interrupt()).context("failed to listen for signals")?;
+    Ok(tokio::select! {
+        _ = term.recv() => "SIGTERM",
+        _ = int.recv() => "SIGINT",
+    })
+}
+
+async fn show_metrics(core: Arc<Core>, metrics: Metrics, log: RocksLog, node_dir: Arc<NodeDir>) {
+    let mut leadership = core.raft.server_metrics();
+    let mut last_leader = None;
+    let mut ticks = tokio::time::interval(MEASURE_EVERY);
+    loop {
+        let leader = leadership.borrow_and_update().current_leader;
+        if leader.is_some() && leader != last_leader {
+            if last_leader.is_some() {
+                metrics.leader_changes.inc();
+            }
+            last_leader = leader;
+            tracing::info!(leader, "leader is known");
+        }
+        let live = core.live_leader();
+        metrics.has_leader.set(i64::from(live.is_some()));
+        metrics.is_leader.set(i64::from(live == Some(core.book.id)));
+        tokio::select! {
+            changed = leadership.changed() => if changed.is_err() { return },
+            _ = ticks.tick() => measure(&core, &metrics, &log, &node_dir),
+        }
+    }
+}
+
+fn measure(core: &Core, metrics: &Metrics, log: &RocksLog, node_dir: &NodeDir) {
+    let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    {
+        let raft = core.raft.metrics();
+        let raft = raft.borrow_watched();
+        metrics.term.set(gauge(raft.current_term));
+        metrics.last_log_index.set(gauge(raft.last_log_index.unwrap_or(0)));
+        metrics.committed_index.set(gauge(raft.local_committed.map_or(0, |id| id.index)));
+    }
+    metrics.applied_index.set(gauge(core.applied.borrow().index()));
+    metrics.disk_bytes.with_label_values(&["log"]).set(gauge(log.stats().disk_bytes));
+    metrics.disk_bytes.with_label_values(&["state"]).set(gauge(core.state.stats().disk_bytes));
+    if let Ok(free) = node_dir.free_bytes() {
+        metrics.disk_free_bytes.set(gauge(free));
+    }
+    if let Some(bytes) = resident_bytes(Path::new("/proc/self/statm")) {
+        metrics.memory_bytes.set(gauge(bytes));
+    }
+}
+
+/// The second field is resident pages.
+fn resident_bytes(statm: &Path) -> Option<u64> {
+    let text = std::fs::read_to_string(statm).ok()?;
+    let pages: u64 = text.split_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * 4096)
+}

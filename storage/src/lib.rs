@@ -1,0 +1,19 @@
+//! What a node keeps on its disk: the Raft log ([`log`]), the applied state ([`state`]) and the
+//! directory that holds both ([`node_dir`]).
+//!
+//! This is the only crate that knows RocksDB. It knows nothing of openraft, of the network or of
+//! what the state means: entries and memberships are bytes to it, keys and values come from the state
+//! machine. Each store has a twin in memory that behaves alike; tests hold the two against each other.
+//!
+//! Start reading at [`log::LogStore`] and [`state::StateStore`], then `log/writer.rs` (when is an entry
+//! durable) and `log/mark.rs` (how a disk that has lost data is recognised).
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod error;
+pub mod log;
+pub mod node_dir;
+mod small_file;
+pub mod state;
+
+pub use error::{FatalHook, OpenError};

@@ -1,0 +1,415 @@
+//! The state on a disk.
+//!
+//! RocksDB checks the checksum of every block that it reads (`verify_checksums`) and of every record
+//! of its log; a damaged value is an error and never a wrong answer. Tables on the last level, which
+//! hold nearly all of the data, are compressed with zstd; the younger levels are rewritten too
+//! often for that.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use quorate_state_machine::{Change, Fatal, View};
+use rocksdb::checkpoint::Checkpoint;
+use rocksdb::{
+    BlockBasedOptions, Cache, DB, DBCompressionType, DBRecoveryMode, LogLevel, Options, ReadOptions, Snapshot,
+    WriteBatch,
+};
+
+use super::pointer::{Pointer, generation_dir};
+use super::{Applied, StateHash, StateOptions, StateStats, StateStore, USER_KEYS_FROM, applied, refuse_reserved};
+use crate::error::{FatalHook, OpenError};
+use crate::log::LogId;
+use crate::small_file;
+
+/// A handle of the state; the last one that is dropped closes it.
+#[derive(Clone)]
+pub struct RocksState {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state_dir: PathBuf,
+    options: StateOptions,
+    /// One for all generations.
+    block_cache: Cache,
+    /// Read-locked for as short as the `Arc` is cloned; replaced by an installation.
+    current: RwLock<Arc<Generation>>,
+    /// Held by whatever changes the state, so that no write goes to a generation that is being
+    /// replaced. Contended only then: there is one applier.
+    changing: Mutex<()>,
+    failed: AtomicBool,
+    on_fatal: FatalHook,
+    writes: AtomicU64,
+}
+
+/// One database. Dropped when the last reader has finished.
+struct Generation {
+    /// Before `removal`: fields are dropped in this order.
+    db: DB,
+    pointer: Pointer,
+    removal: Removal,
+}
+
+/// Removes the directory of a generation that was replaced.
+struct Removal {
+    dir: PathBuf,
+    replaced: AtomicBool,
+}
+
+impl Drop for Removal {
+    fn drop(&mut self) {
+        if self.replaced.load(Ordering::Acquire)
+            && let Err(error) = small_file::remove_tree(&self.dir)
+        {
+            tracing::warn!(dir = %self.dir.display(), %error, "failed to remove a replaced state, the next start will");
+        }
+    }
+}
+
+impl RocksState {
+    /// Opens or makes the state below `dir`, and removes what an interrupted installation has left.
+    /// `on_fatal` is called at most once, when a write or a sync has failed.
+    pub fn open(dir: &Path, options: StateOptions, on_fatal: FatalHook) -> Result<RocksState, OpenError> {
+        let during = |what: &str| {
+            let what = format!("{what} {}", dir.display());
+            move |error| OpenError::io(what, error)
+        };
+        std::fs::create_dir_all(dir).map_err(during("create"))?;
+        let block_cache = Cache::new_lru_cache(options.block_cache_bytes);
+        let found = Pointer::load(dir)?;
+        let pointer = found.unwrap_or(Pointer::FIRST);
+        if found.is_none() && generation_dir(dir, Pointer::FIRST.generation + 1).exists() {
+            return Err(OpenError::corrupt(
+                dir.display().to_string(),
+                "it has generations but no POINTER",
+            ));
+        }
+        let mut db_options = db_options(&options, &block_cache);
+        // Once the pointer names a generation, it exists; a missing one is damage, not a fresh start.
+        db_options.create_if_missing(found.is_none());
+        let generation_dir = pointer.dir(dir);
+        let db = DB::open(&db_options, &generation_dir).map_err(|error| OpenError::rocks(&generation_dir, error))?;
+        if found.is_none() {
+            begin(&db).map_err(|error| OpenError::rocks(&generation_dir, error))?;
+            small_file::sync_tree(dir).map_err(during("sync"))?;
+            pointer.save(dir).map_err(during("write the pointer of"))?;
+        }
+        pointer.clean(dir).map_err(during("clean"))?;
+        let generation = Arc::new(Generation::new(db, pointer, generation_dir));
+        generation
+            .applied()
+            .map_err(|error| OpenError::corrupt(format!("the state in {}", dir.display()), error))?;
+        Ok(RocksState {
+            shared: Arc::new(Shared {
+                state_dir: dir.to_owned(),
+                options,
+                block_cache,
+                current: RwLock::new(generation),
+                changing: Mutex::new(()),
+                failed: AtomicBool::new(false),
+                on_fatal,
+                writes: AtomicU64::new(0),
+            }),
+        })
+    }
+
+    pub fn stats(&self) -> StateStats {
+        let current = self.current();
+        let property = |name: &str| current.db.property_int_value(name).ok().flatten().unwrap_or(0);
+        StateStats {
+            disk_bytes: small_file::tree_bytes(&self.shared.state_dir),
+            keys: property("rocksdb.estimate-num-keys"),
+            memtable_bytes: property("rocksdb.cur-size-all-mem-tables"),
+            block_cache_bytes: self.shared.block_cache.get_usage() as u64,
+            writes: self.shared.writes.load(Ordering::Relaxed),
+        }
+    }
+
+    fn current(&self) -> Arc<Generation> {
+        // Nothing but an assignment happens under the lock, so a poisoned one is whole.
+        self.shared
+            .current
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// A failed write or sync: nothing can be promised any more, so nothing succeeds from now on.
+    fn fail(&self, what: &str, error: &rocksdb::Error) -> Fatal {
+        let reason = format!("failed to {what} the state: {error}");
+        if !self.shared.failed.swap(true, Ordering::AcqRel) {
+            tracing::error!(reason, "the state has failed");
+            (self.shared.on_fatal)(reason.clone());
+        }
+        Fatal::Io(reason)
+    }
+
+    fn refuse_after_failure(&self) -> Result<(), Fatal> {
+        match self.shared.failed.load(Ordering::Acquire) {
+            true => Err(Fatal::Io("the state has failed before".to_owned())),
+            false => Ok(()),
+        }
+    }
+}
+
+impl StateStore for RocksState {
+    fn read<R>(&self, f: impl FnOnce(&dyn View) -> R) -> R {
+        let current = self.current();
+        f(&SnapshotView {
+            snapshot: current.db.snapshot(),
+        })
+    }
+
+    fn applied(&self) -> Result<Applied, Fatal> {
+        self.current().applied()
+    }
+
+    fn installed(&self) -> Option<LogId> {
+        self.current().pointer.installed
+    }
+
+    fn write(&self, changes: Vec<Change>, applied: &Applied) -> Result<(), Fatal> {
+        self.refuse_after_failure()?;
+        refuse_reserved(&changes)?;
+        let mut batch = WriteBatch::default();
+        for change in &changes {
+            match change {
+                Change::Put { key, value } => batch.put(key, value),
+                Change::Delete { key } => batch.delete(key),
+                // RocksDB refuses a range that ends before it begins; for us it is empty.
+                Change::DeleteRange { from, to } if from < to => batch.delete_range(from, to),
+                Change::DeleteRange { .. } => {}
+            }
+        }
+        batch.put(applied::KEY, applied::encode(applied));
+        let _changing = self.shared.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.current()
+            .db
+            .write(batch)
+            .map_err(|error| self.fail("write", &error))?;
+        self.shared.writes.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), Fatal> {
+        self.refuse_after_failure()?;
+        self.current()
+            .db
+            .flush_wal(true)
+            .map_err(|error| self.fail("sync", &error))
+    }
+
+    fn checkpoint(&self, dir: &Path) -> Result<Applied, Fatal> {
+        let failed = |error: &dyn std::fmt::Display| Fatal::Io(format!("checkpoint to {}: {error}", dir.display()));
+        if dir.exists() {
+            return Err(failed(&"it exists already"));
+        }
+        let partial = small_file::with_suffix(dir, ".partial");
+        small_file::remove_tree(&partial).map_err(|error| failed(&error))?;
+        let current = self.current();
+        let checkpoint = Checkpoint::new(&current.db).map_err(|error| failed(&error))?;
+        // Always flushes first (any other log size than 0 never does, see OPENRAFT.md, trap 19), and
+        // then takes along what was written to RocksDB's log meanwhile.
+        checkpoint.create_checkpoint(&partial).map_err(|error| failed(&error))?;
+        // Opening it writes that log into tables too: from then on the copy cannot change, and what it
+        // says it contains is what it contains.
+        let applied = {
+            let db = DB::open(&copy_options(), &partial).map_err(|error| failed(&error))?;
+            read_applied(&db)?
+        };
+        small_file::sync_tree(&partial).map_err(|error| failed(&error))?;
+        std::fs::rename(&partial, dir).map_err(|error| failed(&error))?;
+        small_file::sync_dir(dir.parent().unwrap_or(Path::new("."))).map_err(|error| failed(&error))?;
+        Ok(applied)
+    }
+
+    fn install(&self, dir: &Path) -> Result<Applied, Fatal> {
+        self.refuse_after_failure()?;
+        let failed = |error: &dyn std::fmt::Display| Fatal::Io(format!("install {}: {error}", dir.display()));
+        let state_dir = &self.shared.state_dir;
+        // Checked before anything is touched: a directory that is no checkpoint stays where it is.
+        let applied = {
+            let db = DB::open(&copy_options(), dir).map_err(|error| failed(&error))?;
+            read_applied(&db)?
+        };
+        small_file::sync_tree(dir).map_err(|error| failed(&error))?;
+
+        let _changing = self.shared.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = self.current();
+        let pointer = Pointer {
+            generation: old.pointer.generation + 1,
+            installed: applied.last,
+        };
+        let generation_dir = pointer.dir(state_dir);
+        small_file::remove_tree(&generation_dir).map_err(|error| failed(&error))?;
+        std::fs::rename(dir, &generation_dir).map_err(|error| failed(&error))?;
+        small_file::sync_dir(state_dir).map_err(|error| failed(&error))?;
+        let mut db_options = db_options(&self.shared.options, &self.shared.block_cache);
+        db_options.create_if_missing(false);
+        let db = DB::open(&db_options, &generation_dir).map_err(|error| failed(&error))?;
+        pointer.save(state_dir).map_err(|error| failed(&error))?;
+
+        let new = Arc::new(Generation::new(db, pointer, generation_dir));
+        *self.shared.current.write().unwrap_or_else(PoisonError::into_inner) = new;
+        old.removal.replaced.store(true, Ordering::Release);
+        Ok(applied)
+    }
+
+    fn state_hash(&self) -> Result<u128, Fatal> {
+        let current = self.current();
+        let snapshot = current.db.snapshot();
+        let mut options = read_options();
+        options.set_iterate_lower_bound(USER_KEYS_FROM);
+        options.fill_cache(false);
+        let mut rows = snapshot.raw_iterator_opt(options);
+        let mut hash = StateHash::new();
+        rows.seek_to_first();
+        while let Some((key, value)) = rows.item() {
+            hash.add(key, value);
+            rows.next();
+        }
+        rows.status().map_err(|error| fatal(&error))?;
+        Ok(hash.finish())
+    }
+}
+
+impl Generation {
+    fn new(db: DB, pointer: Pointer, dir: PathBuf) -> Self {
+        Self {
+            db,
+            pointer,
+            removal: Removal {
+                dir,
+                replaced: AtomicBool::new(false),
+            },
+        }
+    }
+
+    fn applied(&self) -> Result<Applied, Fatal> {
+        read_applied(&self.db)
+    }
+}
+
+/// A new state says that nothing was applied, so that one which says nothing is damaged.
+fn begin(db: &DB) -> Result<(), rocksdb::Error> {
+    if db.get(applied::KEY)?.is_none() {
+        db.put(applied::KEY, applied::encode(&Applied::default()))?;
+    }
+    db.flush_wal(true)
+}
+
+fn read_applied(db: &DB) -> Result<Applied, Fatal> {
+    match db.get(applied::KEY).map_err(|error| fatal(&error))? {
+        Some(value) => applied::decode(&value),
+        None => Err(Fatal::Corrupt(
+            "the state does not say what was applied to it".to_owned(),
+        )),
+    }
+}
+
+fn fatal(error: &rocksdb::Error) -> Fatal {
+    match error.kind() {
+        rocksdb::ErrorKind::Corruption => Fatal::Corrupt(error.to_string()),
+        _ => Fatal::Io(error.to_string()),
+    }
+}
+
+fn read_options() -> ReadOptions {
+    let mut options = ReadOptions::default();
+    options.set_verify_checksums(true);
+    options
+}
+
+/// What apply and query see.
+struct SnapshotView<'a> {
+    snapshot: Snapshot<'a>,
+}
+
+impl View for SnapshotView<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Fatal> {
+        if key < USER_KEYS_FROM {
+            return Ok(None);
+        }
+        self.snapshot
+            .get_opt(key, read_options())
+            .map_err(|error| fatal(&error))
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], reverse: bool, limit: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Fatal> {
+        let from = from.max(USER_KEYS_FROM);
+        let mut pairs = Vec::new();
+        if from >= to {
+            return Ok(pairs);
+        }
+        let mut options = read_options();
+        options.set_iterate_lower_bound(from);
+        options.set_iterate_upper_bound(to);
+        let mut rows = self.snapshot.raw_iterator_opt(options);
+        match reverse {
+            false => rows.seek_to_first(),
+            true => rows.seek_to_last(),
+        }
+        while pairs.len() < limit
+            && let Some((key, value)) = rows.item()
+        {
+            pairs.push((key.to_vec(), value.to_vec()));
+            match reverse {
+                false => rows.next(),
+                true => rows.prev(),
+            }
+        }
+        rows.status().map_err(|error| fatal(&error))?;
+        Ok(pairs)
+    }
+}
+
+fn db_options(options: &StateOptions, block_cache: &Cache) -> Options {
+    let mut tables = BlockBasedOptions::default();
+    tables.set_block_cache(block_cache);
+    // Indexes and filters count towards the cache; those of the youngest level stay in it.
+    tables.set_cache_index_and_filter_blocks(true);
+    tables.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    // 10 bits a key: one in a hundred lookups of a missing key reads a block in vain. Most lookups of
+    // apply (is this name taken, was this key used) are for missing keys.
+    tables.set_bloom_filter(10.0, false);
+    // A page of history lies in one or two blocks, and zstd has something to work with.
+    tables.set_block_size(16 << 10);
+
+    let mut db = base_options();
+    db.create_if_missing(true);
+    db.set_block_based_table_factory(&tables);
+    db.set_write_buffer_size(options.write_buffer_bytes);
+    // One that is filled, one that is flushed, two for a disk that is behind.
+    db.set_max_write_buffer_number(4);
+    db.set_max_background_jobs(options.background_jobs);
+    db.set_max_open_files(512);
+    db
+}
+
+/// For a copy that is opened once, to see what it contains: no compaction starts in it.
+fn copy_options() -> Options {
+    let mut db = base_options();
+    db.create_if_missing(false);
+    db.set_disable_auto_compactions(true);
+    db.set_max_open_files(16);
+    db
+}
+
+/// What concerns how data lies on disk is the same for all.
+fn base_options() -> Options {
+    let mut db = Options::default();
+    // After a crash the state is a prefix of its writes; the Raft log has the rest.
+    db.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+    db.set_recycle_log_file_num(0);
+    db.set_paranoid_checks(true);
+    db.set_compression_type(DBCompressionType::None);
+    db.set_bottommost_compression_type(DBCompressionType::Zstd);
+    // Written back steadily, so that the log's syncs do not queue behind a large flush.
+    db.set_bytes_per_sync(1 << 20);
+    db.set_log_level(LogLevel::Warn);
+    db.set_keep_log_file_num(2);
+    db.set_max_log_file_size(1 << 20);
+    db.set_stats_dump_period_sec(0);
+    db
+}

@@ -1,0 +1,609 @@
+//! What every state store does, tried on both: scenarios, and random sequences that must leave the
+//! two alike. Then what only a disk can do.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::error::{FatalHook, OpenError};
+
+fn id(index: u64) -> LogId {
+    LogId {
+        term: 1,
+        leader: 1,
+        index,
+    }
+}
+
+fn applied(index: u64) -> Applied {
+    Applied {
+        last: Some(id(index)),
+        membership: vec![index as u8; 3],
+    }
+}
+
+fn put(key: &str, value: &str) -> Change {
+    Change::Put {
+        key: key.into(),
+        value: value.into(),
+    }
+}
+
+fn delete(key: &str) -> Change {
+    Change::Delete { key: key.into() }
+}
+
+fn delete_range(from: &str, to: &str) -> Change {
+    Change::DeleteRange {
+        from: from.into(),
+        to: to.into(),
+    }
+}
+
+fn get(state: &impl StateStore, key: &str) -> Option<String> {
+    state
+        .read(|view| view.get(key.as_bytes()).unwrap())
+        .map(|value| String::from_utf8(value).unwrap())
+}
+
+/// The keys that a scan gives, as one text.
+fn scan(state: &impl StateStore, from: &str, to: &str, reverse: bool, limit: usize) -> String {
+    let pairs = state.read(|view| view.scan(from.as_bytes(), to.as_bytes(), reverse, limit).unwrap());
+    pairs
+        .iter()
+        .map(|(key, _)| String::from_utf8(key.clone()).unwrap())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+type Rows = Vec<(Vec<u8>, Vec<u8>)>;
+
+fn rows(state: &impl StateStore) -> Rows {
+    state.read(|view| view.scan(&[], &[0xff], false, usize::MAX).unwrap())
+}
+
+fn no_failure() -> FatalHook {
+    Arc::new(|reason| panic!("the state has failed: {reason}"))
+}
+
+fn open(dir: &Path) -> Result<RocksState, OpenError> {
+    RocksState::open(&dir.join("state"), StateOptions::default(), no_failure())
+}
+
+// Scenarios for both. `tmp` is a place for checkpoints.
+
+fn a_new_state_is_empty(state: impl StateStore, _tmp: &Path) {
+    assert_eq!(
+        (state.applied().unwrap(), state.installed()),
+        (Applied::default(), None)
+    );
+    assert_eq!(rows(&state), []);
+}
+
+fn changes_happen_in_order_with_what_was_applied(state: impl StateStore, _tmp: &Path) {
+    let changes = vec![
+        put("a", "1"),
+        put("b", "1"),
+        put("c", "1"),
+        delete_range("a", "c"),
+        put("b", "2"),
+        delete("c"),
+        put("d", ""),
+    ];
+    state.write(changes, &applied(7)).unwrap();
+    assert_eq!(scan(&state, "a", "z", false, 9), "b d");
+    assert_eq!(
+        (
+            get(&state, "b").as_deref(),
+            get(&state, "a"),
+            get(&state, "d").as_deref()
+        ),
+        (Some("2"), None, Some(""))
+    );
+    assert_eq!(state.applied().unwrap(), applied(7));
+    state
+        .write(
+            vec![delete_range("d", "a"), delete_range("d", "d"), delete("none")],
+            &applied(8),
+        )
+        .unwrap();
+    assert_eq!(
+        scan(&state, "a", "z", false, 9),
+        "b d",
+        "an empty range deletes nothing"
+    );
+    assert_eq!(state.applied().unwrap(), applied(8));
+}
+
+fn scans_keep_their_bounds(state: impl StateStore, _tmp: &Path) {
+    state
+        .write("a b c d e".split(' ').map(|key| put(key, key)).collect(), &applied(1))
+        .unwrap();
+    assert_eq!(scan(&state, "b", "d", false, 9), "b c");
+    assert_eq!(scan(&state, "b", "d", true, 9), "c b");
+    assert_eq!(scan(&state, "", "z", true, 2), "e d");
+    assert_eq!(scan(&state, "b", "zz", false, 2), "b c");
+    assert_eq!(scan(&state, "bb", "bz", false, 9), "");
+    assert_eq!(scan(&state, "d", "b", false, 9), "");
+    assert_eq!(scan(&state, "a", "z", false, 0), "");
+}
+
+fn the_stores_own_keys_are_hidden_and_kept(state: impl StateStore, _tmp: &Path) {
+    state.write(vec![put("\u{1}", "first")], &applied(1)).unwrap();
+    assert_eq!(scan(&state, "", "\u{2}", false, 9), "\u{1}");
+    assert_eq!(scan(&state, "\0", "\u{2}", true, 9), "\u{1}");
+    assert_eq!(get(&state, "\0a"), None);
+    for change in [
+        put("\0a", "x"),
+        put("", "x"),
+        delete("\0a"),
+        delete_range("", "b"),
+        delete_range("\0", "b"),
+    ] {
+        assert!(matches!(
+            state.write(vec![put("k", "v"), change], &applied(2)),
+            Err(Fatal::Corrupt(_))
+        ));
+    }
+    assert_eq!((state.applied().unwrap(), get(&state, "k")), (applied(1), None));
+}
+
+fn the_hash_speaks_of_keys_and_values_only(state: impl StateStore, _tmp: &Path) {
+    let empty = state.state_hash().unwrap();
+    state.write(vec![], &applied(1)).unwrap();
+    assert_eq!(
+        state.state_hash().unwrap(),
+        empty,
+        "how far it was applied is not part of it"
+    );
+    state.write(vec![put("ab", "c"), put("x", "y")], &applied(2)).unwrap();
+    let one = state.state_hash().unwrap();
+    state.write(vec![delete("ab"), put("a", "bc")], &applied(3)).unwrap();
+    let other = state.state_hash().unwrap();
+    assert!(empty != one && one != other && other != empty);
+    state
+        .write(vec![delete("a"), put("ab", "z"), put("ab", "c")], &applied(4))
+        .unwrap();
+    assert_eq!(state.state_hash().unwrap(), one, "the way there is not part of it");
+}
+
+fn a_read_sees_one_moment(state: impl StateStore, _tmp: &Path) {
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 1..300 {
+                let value = n.to_string();
+                state
+                    .write(vec![put("a", &value), put("b", &value)], &applied(n))
+                    .unwrap();
+            }
+            done.store(true, Ordering::Release);
+        });
+        while !done.load(Ordering::Acquire) {
+            let (a, b) = state.read(|view| (view.get(b"a").unwrap(), view.get(b"b").unwrap()));
+            assert_eq!(a, b);
+        }
+    });
+    assert_eq!(get(&state, "a").as_deref(), Some("299"));
+}
+
+fn a_checkpoint_can_be_installed(state: impl StateStore, tmp: &Path) {
+    state.write(vec![put("a", "1"), put("b", "1")], &applied(5)).unwrap();
+    let hash = state.state_hash().unwrap();
+    let dir = tmp.join("snapshot");
+    assert_eq!(state.checkpoint(&dir).unwrap(), applied(5));
+    assert!(state.checkpoint(&dir).is_err(), "the directory exists");
+
+    state.write(vec![put("a", "2"), delete("b")], &applied(6)).unwrap();
+    assert_eq!(state.installed(), None);
+    assert_eq!(state.install(&dir).unwrap(), applied(5));
+    assert!(!dir.exists(), "it is used up");
+    assert_eq!(
+        (get(&state, "a").as_deref(), get(&state, "b").as_deref()),
+        (Some("1"), Some("1"))
+    );
+    assert_eq!((state.applied().unwrap(), state.installed()), (applied(5), Some(id(5))));
+    assert_eq!(state.state_hash().unwrap(), hash);
+
+    state.write(vec![put("a", "3")], &applied(7)).unwrap();
+    assert_eq!(get(&state, "a").as_deref(), Some("3"), "writes go to the new state");
+    assert_eq!(state.checkpoint(&dir).unwrap(), applied(7));
+    assert_eq!(state.install(&dir).unwrap(), applied(7), "and again");
+    assert_eq!(state.installed(), Some(id(7)));
+}
+
+fn what_is_no_checkpoint_changes_nothing(state: impl StateStore, tmp: &Path) {
+    state.write(vec![put("a", "1")], &applied(5)).unwrap();
+    fs::create_dir(tmp.join("empty")).unwrap();
+    assert!(state.install(&tmp.join("missing")).is_err());
+    assert!(state.install(&tmp.join("empty")).is_err());
+    assert_eq!(
+        (get(&state, "a").as_deref(), state.applied().unwrap()),
+        (Some("1"), applied(5))
+    );
+    state.write(vec![put("a", "2")], &applied(6)).unwrap();
+    assert_eq!(get(&state, "a").as_deref(), Some("2"));
+}
+
+/// What the checkpoint says it contains must be what it contains, or entries are applied twice.
+fn a_checkpoint_under_writes_is_one_moment(state: impl StateStore, tmp: &Path) {
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut n = 0;
+            while !done.load(Ordering::Acquire) {
+                n += 1;
+                state
+                    .write(
+                        vec![put("count", &n.to_string()), put(&format!("row{n}"), "x")],
+                        &applied(n),
+                    )
+                    .unwrap();
+            }
+        });
+        let taken: Vec<(PathBuf, Applied)> = (0..3)
+            .map(|n| {
+                let dir = tmp.join(n.to_string());
+                let applied = state.checkpoint(&dir).unwrap();
+                (dir, applied)
+            })
+            .collect();
+        done.store(true, Ordering::Release);
+        taken
+    })
+    .into_iter()
+    .for_each(|(dir, said)| {
+        assert_eq!(state.install(&dir).unwrap(), said);
+        let count = said.last.map_or(0, |last| last.index);
+        assert_eq!(get(&state, "count"), (count > 0).then(|| count.to_string()));
+        assert_eq!(rows(&state).len() as u64, if count > 0 { count + 1 } else { 0 });
+    });
+}
+
+fn a_read_that_has_begun_finishes_on_the_old_state(state: impl StateStore, tmp: &Path) {
+    state.write(vec![put("a", "old")], &applied(1)).unwrap();
+    let dir = tmp.join("snapshot");
+    state.checkpoint(&dir).unwrap();
+    state.write(vec![put("a", "new")], &applied(2)).unwrap();
+    let (began, reading) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            state.read(|view| {
+                began.send(()).unwrap();
+                for _ in 0..100 {
+                    assert_eq!(view.get(b"a").unwrap().as_deref(), Some(&b"new"[..]));
+                    std::thread::yield_now();
+                }
+            });
+        });
+        reading.recv().unwrap();
+        state.install(&dir).unwrap();
+    });
+    assert_eq!(get(&state, "a").as_deref(), Some("old"));
+}
+
+macro_rules! on_both {
+    ($($scenario:ident),* $(,)?) => {
+        mod rocks_state {
+            $(#[test] fn $scenario() {
+                let dir = tempfile::tempdir().unwrap();
+                let tmp = dir.path().join("tmp");
+                std::fs::create_dir(&tmp).unwrap();
+                super::$scenario(super::open(dir.path()).unwrap(), &tmp);
+            })*
+        }
+        mod memory_state {
+            $(#[test] fn $scenario() {
+                let tmp = tempfile::tempdir().unwrap();
+                super::$scenario(super::MemoryState::new(), tmp.path());
+            })*
+        }
+    };
+}
+
+on_both!(
+    a_new_state_is_empty,
+    changes_happen_in_order_with_what_was_applied,
+    scans_keep_their_bounds,
+    the_stores_own_keys_are_hidden_and_kept,
+    the_hash_speaks_of_keys_and_values_only,
+    a_read_sees_one_moment,
+    a_checkpoint_can_be_installed,
+    what_is_no_checkpoint_changes_nothing,
+    a_checkpoint_under_writes_is_one_moment,
+    a_read_that_has_begun_finishes_on_the_old_state,
+);
+
+// The twins, held against each other.
+
+#[derive(Debug, Clone)]
+enum Step {
+    Write(Vec<Change>),
+    Sync,
+    Checkpoint,
+    /// The last checkpoint, if there is one.
+    Install,
+    Scan {
+        from: Vec<u8>,
+        to: Vec<u8>,
+        reverse: bool,
+        limit: usize,
+    },
+    Reopen,
+}
+
+/// Few keys, so that changes meet.
+fn key() -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec(1..5u8, 1..4)
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let value = prop::collection::vec(any::<u8>(), 0..8);
+    prop_oneof![
+        4 => (key(), value).prop_map(|(key, value)| Change::Put { key, value }),
+        1 => key().prop_map(|key| Change::Delete { key }),
+        1 => (key(), key()).prop_map(|(from, to)| Change::DeleteRange { from, to }),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => prop::collection::vec(change(), 0..8).prop_map(Step::Write),
+        1 => Just(Step::Sync),
+        1 => Just(Step::Checkpoint),
+        1 => Just(Step::Install),
+        4 => (prop::collection::vec(0..5u8, 0..4), key(), any::<bool>(), 0..10usize)
+            .prop_map(|(from, to, reverse, limit)| Step::Scan { from, to, reverse, limit }),
+        1 => Just(Step::Reopen),
+    ]
+}
+
+struct Twins {
+    dir: tempfile::TempDir,
+    rocks: Option<RocksState>,
+    memory: MemoryState,
+    writes: u64,
+    checkpoint: bool,
+}
+
+impl Twins {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let rocks = Some(open(dir.path()).unwrap());
+        Twins {
+            dir,
+            rocks,
+            memory: MemoryState::new(),
+            writes: 0,
+            checkpoint: false,
+        }
+    }
+
+    fn play(&mut self, step: Step) {
+        let (of_rocks, of_memory) = (self.dir.path().join("rocks"), self.dir.path().join("memory"));
+        let rocks = self.rocks.as_ref().unwrap();
+        match step {
+            Step::Write(changes) => {
+                self.writes += 1;
+                rocks.write(changes.clone(), &applied(self.writes)).unwrap();
+                self.memory.write(changes, &applied(self.writes)).unwrap();
+            }
+            Step::Sync => {
+                rocks.sync().unwrap();
+                self.memory.sync().unwrap();
+            }
+            Step::Checkpoint => {
+                small_remove(&of_rocks);
+                small_remove(&of_memory);
+                assert_eq!(
+                    rocks.checkpoint(&of_rocks).unwrap(),
+                    self.memory.checkpoint(&of_memory).unwrap()
+                );
+                self.checkpoint = true;
+            }
+            Step::Install if std::mem::take(&mut self.checkpoint) => {
+                let installed = self.memory.install(&of_memory);
+                assert_eq!(rocks.install(&of_rocks).is_ok(), installed.is_ok());
+            }
+            Step::Install => {}
+            Step::Scan {
+                from,
+                to,
+                reverse,
+                limit,
+            } => {
+                let scan = |view: &dyn View| view.scan(&from, &to, reverse, limit).unwrap();
+                assert_eq!(rocks.read(scan), self.memory.read(scan));
+            }
+            Step::Reopen => {
+                drop(self.rocks.take());
+                self.rocks = Some(open(self.dir.path()).unwrap());
+                // A clean end loses nothing.
+                self.memory.sync().unwrap();
+                self.memory = self.memory.crash();
+            }
+        }
+        let rocks = self.rocks.as_ref().unwrap();
+        assert_eq!(rocks.applied().unwrap(), self.memory.applied().unwrap());
+        assert_eq!(rocks.installed(), self.memory.installed());
+        assert_eq!(rocks.state_hash().unwrap(), self.memory.state_hash().unwrap());
+        assert_eq!(rows(rocks), rows(&self.memory));
+    }
+}
+
+fn small_remove(dir: &Path) {
+    if dir.exists() {
+        fs::remove_dir_all(dir).unwrap();
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_twins_stay_alike(steps in prop::collection::vec(step(), 1..40)) {
+        let mut twins = Twins::new();
+        steps.into_iter().for_each(|step| twins.play(step));
+    }
+}
+
+#[test]
+fn a_crash_of_the_memory_state_forgets_what_was_not_synced() {
+    let state = MemoryState::new();
+    state.write(vec![put("a", "1")], &applied(1)).unwrap();
+    state.sync().unwrap();
+    state.write(vec![put("a", "2")], &applied(2)).unwrap();
+    let after = state.crash();
+    assert_eq!(
+        (get(&after, "a").as_deref(), after.applied().unwrap()),
+        (Some("1"), applied(1))
+    );
+}
+
+// The disk.
+
+fn generations(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir.join("state")).unwrap();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.retain(|name| name.starts_with("gen-"));
+    names.sort();
+    names
+}
+
+#[test]
+fn an_installed_state_survives_a_restart_and_replaces_the_old_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = open(dir.path()).unwrap();
+    state.write(vec![put("a", "1")], &applied(5)).unwrap();
+    state.checkpoint(&dir.path().join("snapshot")).unwrap();
+    state.install(&dir.path().join("snapshot")).unwrap();
+    assert_eq!(
+        generations(dir.path()),
+        ["gen-2"],
+        "the old one goes with its last reader"
+    );
+    drop(state);
+    let state = open(dir.path()).unwrap();
+    assert_eq!((state.applied().unwrap(), state.installed()), (applied(5), Some(id(5))));
+    assert_eq!(get(&state, "a").as_deref(), Some("1"));
+}
+
+/// A crash during an installation leaves the old state and a directory that nobody names.
+#[test]
+fn leftovers_of_an_installation_are_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = open(dir.path()).unwrap();
+    state.write(vec![put("a", "1")], &applied(5)).unwrap();
+    state.checkpoint(&dir.path().join("state/gen-2")).unwrap();
+    fs::create_dir(dir.path().join("state/gen-7")).unwrap();
+    fs::write(dir.path().join("state/POINTER.new"), "half").unwrap();
+    state.write(vec![put("a", "2")], &applied(6)).unwrap();
+    drop(state);
+    let state = open(dir.path()).unwrap();
+    assert_eq!(get(&state, "a").as_deref(), Some("2"));
+    assert_eq!(generations(dir.path()), ["gen-1"]);
+    assert!(!dir.path().join("state/POINTER.new").exists());
+}
+
+#[test]
+fn leftovers_of_a_checkpoint_do_not_stop_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = open(dir.path()).unwrap();
+    fs::create_dir(dir.path().join("snapshot.partial")).unwrap();
+    fs::write(dir.path().join("snapshot.partial/CURRENT"), "half").unwrap();
+    state.write(vec![put("a", "1")], &applied(5)).unwrap();
+    assert_eq!(state.checkpoint(&dir.path().join("snapshot")).unwrap(), applied(5));
+    assert!(!dir.path().join("snapshot.partial").exists());
+}
+
+#[test]
+fn a_state_that_vanished_is_not_a_fresh_one() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()).unwrap());
+    fs::remove_dir_all(dir.path().join("state/gen-1")).unwrap();
+    let error = open(dir.path()).err().expect("refused");
+    assert!(matches!(error, OpenError::Corrupt { .. }), "{error}");
+}
+
+#[test]
+fn a_missing_pointer_is_noticed_once_a_snapshot_was_installed() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = open(dir.path()).unwrap();
+    state.write(vec![], &applied(5)).unwrap();
+    state.checkpoint(&dir.path().join("snapshot")).unwrap();
+    state.install(&dir.path().join("snapshot")).unwrap();
+    drop(state);
+    fs::remove_file(dir.path().join("state/POINTER")).unwrap();
+    let error = open(dir.path()).err().expect("refused");
+    assert!(matches!(error, OpenError::Corrupt { .. }), "{error}");
+}
+
+#[test]
+fn two_openers_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = open(dir.path()).unwrap();
+    let error = open(dir.path()).err().expect("refused");
+    assert!(matches!(error, OpenError::Locked { .. }), "{error}");
+    drop(state);
+    open(dir.path()).unwrap();
+}
+
+#[test]
+fn a_flipped_bit_is_never_a_wrong_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = open(dir.path()).unwrap();
+    let changes = (0..200)
+        .map(|n| put(&format!("key{n}"), &format!("value{n}")))
+        .collect();
+    state.write(changes, &applied(5)).unwrap();
+    let good = rows(&state);
+    drop(state);
+    // Opening writes RocksDB's log into a table.
+    drop(open(dir.path()).unwrap());
+    let tables: Vec<PathBuf> = fs::read_dir(dir.path().join("state/gen-1"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "sst"))
+        .collect();
+    assert!(!tables.is_empty());
+    for table in tables {
+        let whole = fs::read(&table).unwrap();
+        let mut refused = 0;
+        for at in (0..whole.len()).step_by(whole.len() / 12) {
+            let mut bad = whole.clone();
+            bad[at] ^= 1;
+            fs::write(&table, bad).unwrap();
+            match open(dir.path()) {
+                Err(_) => refused += 1,
+                Ok(state) => match state.read(|view| view.scan(&[], &[0xff], false, usize::MAX)) {
+                    Ok(read) => assert_eq!(read, good, "{} at {at}", table.display()),
+                    Err(error) => {
+                        assert!(matches!(error, Fatal::Corrupt(_)), "{error}");
+                        refused += 1;
+                    }
+                },
+            }
+            fs::write(&table, &whole).unwrap();
+        }
+        assert!(refused > 0, "no flipped bit of {} was noticed", table.display());
+    }
+}
+
+#[test]
+fn the_state_counts_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = open(dir.path()).unwrap();
+    state.write(vec![put("a", "1")], &applied(1)).unwrap();
+    let stats = state.stats();
+    assert_eq!(stats.writes, 1);
+    assert!(
+        stats.disk_bytes > 0 && stats.memtable_bytes > 0 && stats.keys > 0,
+        "{stats:?}"
+    );
+}

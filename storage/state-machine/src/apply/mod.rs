@@ -1,0 +1,150 @@
+//! What a command does to the state.
+//!
+//! [`apply`] is the one way in: it checks in the order of the contract, runs the command on a
+//! savepoint, and decides what stays. The files beside this one hold one concept each.
+//!
+//! Three rules hold for every command:
+//! - What changes something takes the next revision, once, however much it changes.
+//! - What changes nothing (a refusal, a replay, a member who joins again, a patch that says what is
+//!   already so) takes no revision and writes nothing. Under an idempotency key, what was decided
+//!   is written down all the same.
+//! - A refusal tells the first thing that is wrong, in the contract's order: 400, 401, replay,
+//!   404, 403, 412, 409, 422.
+
+mod access;
+mod check;
+mod context;
+mod dedup;
+mod member;
+mod message;
+mod outcome;
+mod room;
+mod user;
+
+pub use outcome::{Outcome, Response};
+
+use crate::command::{Command, EntryMeta, Envelope};
+use crate::ids::SpaceId;
+use crate::keys::Key;
+use crate::read::Reader;
+use crate::rejection::{Fatal, Rejection, Stop, settle};
+use crate::rows::{Row, SystemRow};
+use crate::view::{Overlay, View};
+use context::{Context, Done};
+
+/// Applies one command. A refusal leaves nothing behind but its dedup record.
+///
+/// An error means that the state is damaged or cannot be read; the overlay must not be written then.
+pub fn apply<V: View>(state: &mut Overlay<V>, meta: EntryMeta, mut envelope: Envelope) -> Result<Outcome, Fatal> {
+    let space = envelope.space;
+    let mut system = Reader { view: &*state, space }.system()?;
+    // The log's clock never goes back, whatever the leaders stamped.
+    system.elapsed_ms = system.elapsed_ms.max(meta.elapsed_ms);
+    let outcome = |response: Result<Done, Rejection>, system: &SystemRow, events| {
+        let replayed = response.as_ref().is_ok_and(|done| done.replayed);
+        let response = response.map(|done| done.response);
+        Outcome {
+            response,
+            replayed,
+            epoch: system.epoch,
+            revision: system.revision,
+            events,
+        }
+    };
+
+    if let Err(rejection) = check::envelope(&mut envelope) {
+        return Ok(outcome(Err(rejection), &system, Vec::new()));
+    }
+    let who = match settle(Reader { view: &*state, space }.who(&envelope.caller))? {
+        Ok(who) => who,
+        Err(rejection) => return Ok(outcome(Err(rejection), &system, Vec::new())),
+    };
+    let ticket = match &envelope.idempotency {
+        None => None,
+        Some(idempotency) => match dedup::look_up(state, space, &system, &who, idempotency, &envelope.command)? {
+            dedup::Found::New(ticket) => Some(ticket),
+            dedup::Found::Refused(rejection) => return Ok(outcome(Err(rejection), &system, Vec::new())),
+            dedup::Found::Before(response) => {
+                let outcome = outcome(response.map(Done::new), &system, Vec::new());
+                return Ok(Outcome {
+                    replayed: true,
+                    ..outcome
+                });
+            }
+        },
+    };
+
+    let update = matches!(
+        envelope.command,
+        Command::UpdateUser { .. } | Command::UpdateRoom { .. }
+    );
+    let savepoint = state.savepoint();
+    let mut context = Context::new(state, space, who, envelope.conditions, system.clone(), meta.wall_ms);
+    let result = settle(run(&mut context, envelope.command))?;
+    let (after, changed, events) = context.finish();
+    let (changed, events) = match &result {
+        Ok(_) => {
+            state.release(savepoint);
+            system = after;
+            (changed, events)
+        }
+        Err(_) => {
+            state.rollback(savepoint);
+            (false, Vec::new())
+        }
+    };
+
+    let keyed = ticket.is_some();
+    if changed || keyed {
+        dedup::sweep(state, space, &mut system)?;
+    }
+    if let Some(ticket) = ticket {
+        let decided = dedup::decided(result.as_ref().map(|done| &done.response), update);
+        dedup::remember(state, space, &mut system, ticket, decided)?;
+    }
+    if changed || keyed {
+        state.put(Key::System.encode(space), system.to_bytes());
+    }
+    Ok(outcome(result, &system, events))
+}
+
+fn run<V: View>(context: &mut Context<'_, V>, command: Command) -> Result<Done, Stop> {
+    match command {
+        Command::CreateUser {
+            user,
+            display_name,
+            email,
+            password_hash,
+            attributes,
+        } => user::create(context, user, display_name, email, password_hash, attributes),
+        Command::UpdateUser {
+            user,
+            display_name,
+            email,
+            password_hash,
+            attributes,
+        } => user::update(context, &user, display_name, email, password_hash, attributes),
+        Command::DeleteUser { user } => user::delete(context, &user),
+        Command::CreateRoom {
+            room,
+            kind,
+            title,
+            members,
+            attributes,
+        } => room::create(context, room, kind, title, members, attributes),
+        Command::UpdateRoom {
+            room,
+            title,
+            attributes,
+        } => room::update(context, &room, title, attributes),
+        Command::DeleteRoom { room } => room::delete(context, &room),
+        Command::PutMember { room, user, role } => member::put(context, &room, user, role),
+        Command::RemoveMember { room, user } => member::remove(context, &room, &user),
+        Command::Send { room, messages, batch } => message::send(context, room, messages, batch),
+    }
+}
+
+/// The space's replicated clock: where a new leader's own monotonic time is added.
+pub fn elapsed_ms<V: View + ?Sized>(view: &V, space: SpaceId) -> Result<u64, Fatal> {
+    Ok(Reader { view, space }.system()?.elapsed_ms)
+}

@@ -1,0 +1,88 @@
+//! The one place that knows bincode: every stored value and every frame starts with a kind and a
+//! version. Decoding is bounded and never panics on damaged bytes.
+
+use bincode::{Decode, Encode};
+
+/// What a stored value or a frame is. Tags are never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    Envelope = 1,
+    PackedEntry = 2,
+    Outcome = 3,
+    // 16..=63: rows of the state machine. 64..=95: storage (log records, vote, applied).
+    // 96..=127: frames between peers.
+    SystemRow = 16,
+    UserRow = 17,
+    UserNameRow = 18,
+    RoomRow = 19,
+    RoomNameRow = 20,
+    RoomTailRow = 21,
+    MemberRow = 22,
+    UserRoomRow = 23,
+    MessageRow = 24,
+    ClientIdRow = 25,
+    FeedRow = 26,
+    DedupRow = 27,
+    DedupExpiryRow = 28,
+    LogRecord = 64,
+    Vote = 65,
+    LogId = 66,
+    Applied = 67,
+    Mark = 68,
+    Membership = 69,
+    PeerHello = 96,
+    PeerFrame = 97,
+}
+
+/// The bytes are not a value of that kind and version.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to decode {kind:?}: {reason}")]
+pub struct DecodeError {
+    pub kind: Kind,
+    pub reason: String,
+}
+
+/// No value is larger: 64 MiB is well above a full entry (4 MiB) and a full append (16 MiB).
+pub const VALUE_BYTES_MAX: usize = 64 << 20;
+
+/// Most rows fit without growing the buffer.
+const ENCODED_BYTES_TYPICAL: usize = 64;
+
+fn config() -> impl bincode::config::Config {
+    bincode::config::standard().with_limit::<VALUE_BYTES_MAX>()
+}
+
+/// `kind`, `version`, then the value.
+pub fn encode<T: Encode>(kind: Kind, version: u8, value: &T) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(ENCODED_BYTES_TYPICAL);
+    bytes.extend_from_slice(&[kind as u8, version]);
+    bincode::encode_into_std_write(value, &mut bytes, config()).expect("encoding into memory cannot fail");
+    bytes
+}
+
+/// Decodes a value of exactly this kind and version; trailing bytes are an error.
+pub fn decode<T: Decode<()>>(kind: Kind, version: u8, bytes: &[u8]) -> Result<T, DecodeError> {
+    let (value, rest) = decode_prefix(kind, version, bytes)?;
+    if rest != 0 {
+        return Err(DecodeError {
+            kind,
+            reason: format!("{rest} bytes too many"),
+        });
+    }
+    Ok(value)
+}
+
+/// Decodes the first fields of a value of this kind and version, and says how many bytes follow:
+/// for searches that look at many rows and need little of each.
+pub fn decode_prefix<T: Decode<()>>(kind: Kind, version: u8, bytes: &[u8]) -> Result<(T, usize), DecodeError> {
+    let fail = |reason: String| DecodeError { kind, reason };
+    match bytes {
+        [k, v, rest @ ..] if *k == kind as u8 && *v == version => {
+            let (value, used) = bincode::decode_from_slice(rest, config()).map_err(|error| fail(error.to_string()))?;
+            Ok((value, rest.len() - used))
+        }
+        [k, v, ..] => Err(fail(format!("found kind {k} version {v}, expected version {version}"))),
+        _ => Err(fail("too short".to_owned())),
+    }
+}

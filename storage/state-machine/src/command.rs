@@ -1,0 +1,174 @@
+//! What goes into the log. An entry packs many commands; each travels in an envelope that says who
+//! asks and under which conditions, because that is decided in apply and nowhere else.
+
+use bincode::{Decode, Encode};
+
+use crate::codec::{self, DecodeError, Kind};
+use crate::entity::{Role, RoomKind};
+use crate::ids::{Revision, Seq, SpaceId};
+
+/// The two clocks of an entry, stamped by the leader that proposes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
+pub struct EntryMeta {
+    /// Replicated monotonic time; governs every ttl. Apply never lets it go back.
+    pub elapsed_ms: u64,
+    /// The leader's wall clock; for showing.
+    pub wall_ms: u64,
+}
+
+/// One Raft entry: commands that were already encoded (see [`crate::codec`]) where they arrived,
+/// so that packing and forwarding copy bytes and encode nothing twice.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct PackedEntry {
+    pub meta: EntryMeta,
+    /// Each is an encoded [`Envelope`].
+    pub commands: Vec<Vec<u8>>,
+}
+
+impl PackedEntry {
+    const VERSION: u8 = 1;
+
+    pub fn encode(&self) -> Vec<u8> {
+        codec::encode(Kind::PackedEntry, Self::VERSION, self)
+    }
+
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        codec::decode(Kind::PackedEntry, Self::VERSION, bytes)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Envelope {
+    pub space: SpaceId,
+    pub caller: Caller,
+    /// `X-Request-Id`, for logs and audit.
+    pub request_id: String,
+    pub idempotency: Option<Idempotency>,
+    pub conditions: Conditions,
+    pub command: Command,
+}
+
+impl Envelope {
+    const VERSION: u8 = 1;
+
+    pub fn encode(&self) -> Vec<u8> {
+        codec::encode(Kind::Envelope, Self::VERSION, self)
+    }
+
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        codec::decode(Kind::Envelope, Self::VERSION, bytes)
+    }
+}
+
+/// Who asks. Resolved in apply, so that a user who was made on another node a moment ago is known.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Caller {
+    Root,
+    /// A user's name (open mode). Unknown: `Unauthenticated`.
+    User(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Idempotency {
+    /// 1–128 visible ASCII characters. Its scope is the caller.
+    pub key: String,
+    /// A keyed hash of method, path, query, conditions and body.
+    pub fingerprint: u128,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
+pub struct Conditions {
+    /// `If-Match: "rev"`.
+    pub if_match: Option<Revision>,
+    /// `If-None-Match: *`: the entity must not exist.
+    pub if_none_match: bool,
+    pub if_lock: Option<IfLock>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct IfLock {
+    pub name: String,
+    pub token: u64,
+}
+
+/// A field of a merge patch (RFC 7396).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
+pub enum Patch<T> {
+    #[default]
+    Keep,
+    Remove,
+    Set(T),
+}
+
+/// Tags are never reused: new commands go to the end.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Command {
+    CreateUser {
+        user: String,
+        display_name: Option<String>,
+        email: Option<String>,
+        /// An argon2id hash in PHC form; the password itself never enters the log.
+        password_hash: Option<String>,
+        /// A JSON object as text.
+        attributes: Option<String>,
+    },
+    UpdateUser {
+        user: String,
+        display_name: Patch<String>,
+        email: Patch<String>,
+        password_hash: Patch<String>,
+        /// A merge patch for the attributes: `Set` holds a JSON object as text that is merged in.
+        attributes: Patch<String>,
+    },
+    DeleteUser {
+        user: String,
+    },
+    CreateRoom {
+        room: String,
+        kind: RoomKind,
+        title: Option<String>,
+        members: Vec<String>,
+        attributes: Option<String>,
+    },
+    UpdateRoom {
+        room: String,
+        title: Patch<String>,
+        attributes: Patch<String>,
+    },
+    DeleteRoom {
+        room: String,
+    },
+    PutMember {
+        room: String,
+        user: String,
+        /// None: `member` for a new member, else what he is.
+        role: Option<Role>,
+    },
+    RemoveMember {
+        room: String,
+        user: String,
+    },
+    /// One message, or a batch that is applied whole or not at all. A batch is one change: one rev.
+    Send {
+        room: String,
+        messages: Vec<NewMessage>,
+        /// Answer with [`crate::apply::Response::SentBatch`] even for one message.
+        batch: bool,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct NewMessage {
+    pub text: String,
+    /// 1–128 bytes; deduplicates per sender and room.
+    pub client_id: Option<String>,
+    /// None: `text`.
+    pub kind: Option<String>,
+    pub reply_to: Option<Seq>,
+    /// A JSON object as text.
+    pub attributes: Option<String>,
+    /// Root only, for imports; the sender must exist (or be `root`).
+    pub sender: Option<String>,
+    /// Root only, for imports.
+    pub sent_at_ms: Option<u64>,
+}

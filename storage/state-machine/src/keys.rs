@@ -1,0 +1,445 @@
+//! Where things lie in the state. Every key begins with its space (4 bytes), so that a space can
+//! one day live in a Raft group of its own, and a tag (1 byte). Numbers are big-endian, so that
+//! bytes sort as numbers do; text comes last in a key, so it needs no end mark and sorts as text.
+
+use std::ops::Range;
+
+use crate::ids::{Revision, RoomId, Seq, SpaceId, UserId};
+
+/// A place in the state of one space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Key<'a> {
+    /// The space's counters and clock: one row, written with every change.
+    System,
+    /// A user.
+    User { user: UserId },
+    /// Which user has the name now.
+    UserName { name: &'a str },
+    /// What of a room rarely changes: name, kind, title, attributes.
+    Room { room: RoomId },
+    /// Which room has the name now.
+    RoomName { name: &'a str },
+    /// What of a room changes with every message: its last seq.
+    RoomTail { room: RoomId },
+    /// A member, by his name, so that the list is ordered. The row says which user it was: a later
+    /// one of the same name is not a member.
+    Member { room: RoomId, user: &'a str },
+    /// A room that the user is a member of, by the room's name, so that the list is ordered. The
+    /// row says which room it was.
+    UserRoom { user: UserId, room: &'a str },
+    /// A message.
+    Message { room: RoomId, seq: Seq },
+    /// The message that a sender first sent under a `client_id`.
+    ClientId {
+        room: RoomId,
+        sender: UserId,
+        client_id: &'a str,
+    },
+    /// What happened in a room besides messages: the event number `index` (from 0) of a revision.
+    Feed { room: RoomId, rev: Revision, index: u32 },
+    /// What was decided under an idempotency key. The caller is a user, or root.
+    Dedup { caller: UserId, key: &'a str },
+    /// The queue in which dedup records expire.
+    DedupExpiry {
+        expires_ms: u64,
+        caller: UserId,
+        key: &'a str,
+    },
+}
+
+/// The first byte after the space. Tags are never reused.
+mod tag {
+    pub(super) const SYSTEM: u8 = 0x01;
+    pub(super) const USER: u8 = 0x10;
+    pub(super) const USER_NAME: u8 = 0x11;
+    pub(super) const ROOM: u8 = 0x20;
+    pub(super) const ROOM_NAME: u8 = 0x21;
+    pub(super) const ROOM_TAIL: u8 = 0x22;
+    pub(super) const MEMBER: u8 = 0x23;
+    pub(super) const USER_ROOM: u8 = 0x24;
+    pub(super) const MESSAGE: u8 = 0x30;
+    pub(super) const CLIENT_ID: u8 = 0x31;
+    pub(super) const FEED: u8 = 0x32;
+    pub(super) const DEDUP: u8 = 0x40;
+    pub(super) const DEDUP_EXPIRY: u8 = 0x41;
+}
+
+/// Keys that lie together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Group {
+    UserNames,
+    RoomNames,
+    Members { room: RoomId },
+    UserRooms { user: UserId },
+    Messages { room: RoomId },
+    ClientIds { room: RoomId },
+    Feed { room: RoomId },
+    DedupExpiries,
+}
+
+impl<'a> Key<'a> {
+    pub fn encode(&self, space: SpaceId) -> Vec<u8> {
+        match *self {
+            Key::System => Writer::new(space, tag::SYSTEM),
+            Key::User { user } => Writer::new(space, tag::USER).number(user.0),
+            Key::UserName { name } => Writer::new(space, tag::USER_NAME).text(name),
+            Key::Room { room } => Writer::new(space, tag::ROOM).number(room.0),
+            Key::RoomName { name } => Writer::new(space, tag::ROOM_NAME).text(name),
+            Key::RoomTail { room } => Writer::new(space, tag::ROOM_TAIL).number(room.0),
+            Key::Member { room, user } => Writer::new(space, tag::MEMBER).number(room.0).text(user),
+            Key::UserRoom { user, room } => Writer::new(space, tag::USER_ROOM).number(user.0).text(room),
+            Key::Message { room, seq } => Writer::new(space, tag::MESSAGE).number(room.0).number(seq.0),
+            Key::ClientId {
+                room,
+                sender,
+                client_id,
+            } => Writer::new(space, tag::CLIENT_ID)
+                .number(room.0)
+                .number(sender.0)
+                .text(client_id),
+            Key::Feed { room, rev, index } => Writer::new(space, tag::FEED).number(room.0).number(rev.0).small(index),
+            Key::Dedup { caller, key } => Writer::new(space, tag::DEDUP).number(caller.0).text(key),
+            Key::DedupExpiry {
+                expires_ms,
+                caller,
+                key,
+            } => Writer::new(space, tag::DEDUP_EXPIRY)
+                .number(expires_ms)
+                .number(caller.0)
+                .text(key),
+        }
+        .0
+    }
+
+    /// The space and the key that the bytes were made of; none if they were not.
+    pub fn decode(bytes: &'a [u8]) -> Option<(SpaceId, Key<'a>)> {
+        let mut reader = Reader(bytes);
+        let space = SpaceId(reader.small()?);
+        let tag = reader.take::<1>()?[0];
+        let key = match tag {
+            tag::SYSTEM => Key::System,
+            tag::USER => Key::User {
+                user: UserId(reader.number()?),
+            },
+            tag::USER_NAME => Key::UserName { name: reader.text()? },
+            tag::ROOM => Key::Room {
+                room: RoomId(reader.number()?),
+            },
+            tag::ROOM_NAME => Key::RoomName { name: reader.text()? },
+            tag::ROOM_TAIL => Key::RoomTail {
+                room: RoomId(reader.number()?),
+            },
+            tag::MEMBER => Key::Member {
+                room: RoomId(reader.number()?),
+                user: reader.text()?,
+            },
+            tag::USER_ROOM => Key::UserRoom {
+                user: UserId(reader.number()?),
+                room: reader.text()?,
+            },
+            tag::MESSAGE => Key::Message {
+                room: RoomId(reader.number()?),
+                seq: Seq(reader.number()?),
+            },
+            tag::CLIENT_ID => Key::ClientId {
+                room: RoomId(reader.number()?),
+                sender: UserId(reader.number()?),
+                client_id: reader.text()?,
+            },
+            tag::FEED => Key::Feed {
+                room: RoomId(reader.number()?),
+                rev: Revision(reader.number()?),
+                index: reader.small()?,
+            },
+            tag::DEDUP => Key::Dedup {
+                caller: UserId(reader.number()?),
+                key: reader.text()?,
+            },
+            tag::DEDUP_EXPIRY => Key::DedupExpiry {
+                expires_ms: reader.number()?,
+                caller: UserId(reader.number()?),
+                key: reader.text()?,
+            },
+            _ => return None,
+        };
+        reader.0.is_empty().then_some((space, key))
+    }
+}
+
+impl Group {
+    /// All keys of the group: `start <= key < end`.
+    pub fn range(&self, space: SpaceId) -> Range<Vec<u8>> {
+        let start = match *self {
+            Group::UserNames => Writer::new(space, tag::USER_NAME),
+            Group::RoomNames => Writer::new(space, tag::ROOM_NAME),
+            Group::Members { room } => Writer::new(space, tag::MEMBER).number(room.0),
+            Group::UserRooms { user } => Writer::new(space, tag::USER_ROOM).number(user.0),
+            Group::Messages { room } => Writer::new(space, tag::MESSAGE).number(room.0),
+            Group::ClientIds { room } => Writer::new(space, tag::CLIENT_ID).number(room.0),
+            Group::Feed { room } => Writer::new(space, tag::FEED).number(room.0),
+            Group::DedupExpiries => Writer::new(space, tag::DEDUP_EXPIRY),
+        }
+        .0;
+        let end = after_prefix(&start);
+        start..end
+    }
+}
+
+/// The smallest key that is above every key with the prefix.
+fn after_prefix(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.last_mut() {
+        if *last < u8::MAX {
+            *last += 1;
+            return end;
+        }
+        end.pop();
+    }
+    unreachable!("a prefix has a tag, and no tag is 255")
+}
+
+/// The longest key without text at its end has 29 bytes; names are mostly short.
+const KEY_BYTES_TYPICAL: usize = 40;
+
+struct Writer(Vec<u8>);
+
+impl Writer {
+    fn new(space: SpaceId, tag: u8) -> Self {
+        let mut bytes = Vec::with_capacity(KEY_BYTES_TYPICAL);
+        bytes.extend_from_slice(&space.0.to_be_bytes());
+        bytes.push(tag);
+        Self(bytes)
+    }
+
+    fn number(mut self, number: u64) -> Self {
+        self.0.extend_from_slice(&number.to_be_bytes());
+        self
+    }
+
+    fn small(mut self, number: u32) -> Self {
+        self.0.extend_from_slice(&number.to_be_bytes());
+        self
+    }
+
+    fn text(mut self, text: &str) -> Self {
+        self.0.extend_from_slice(text.as_bytes());
+        self
+    }
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (taken, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*taken)
+    }
+
+    fn number(&mut self) -> Option<u64> {
+        self.take().map(u64::from_be_bytes)
+    }
+
+    fn small(&mut self) -> Option<u32> {
+        self.take().map(u32::from_be_bytes)
+    }
+
+    fn text(&mut self) -> Option<&'a str> {
+        std::str::from_utf8(std::mem::take(&mut self.0)).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A key as plain values: its tag's rank, its numbers, its text. Sorts as keys must.
+    type Fields = (u8, Vec<u64>, String);
+
+    fn key((tag, numbers, text): &Fields) -> Key<'_> {
+        let (room, user) = (RoomId(numbers[0]), UserId(numbers[0]));
+        match tag {
+            0 => Key::System,
+            1 => Key::User { user },
+            2 => Key::UserName { name: text },
+            3 => Key::Room { room },
+            4 => Key::RoomName { name: text },
+            5 => Key::RoomTail { room },
+            6 => Key::Member { room, user: text },
+            7 => Key::UserRoom { user, room: text },
+            8 => Key::Message {
+                room,
+                seq: Seq(numbers[1]),
+            },
+            9 => Key::ClientId {
+                room,
+                sender: UserId(numbers[1]),
+                client_id: text,
+            },
+            10 => Key::Feed {
+                room,
+                rev: Revision(numbers[1]),
+                index: numbers[2] as u32,
+            },
+            11 => Key::Dedup {
+                caller: user,
+                key: text,
+            },
+            _ => Key::DedupExpiry {
+                expires_ms: numbers[0],
+                caller: UserId(numbers[1]),
+                key: text,
+            },
+        }
+    }
+
+    fn number() -> impl Strategy<Value = u64> {
+        prop_oneof![0..3u64, 250..260u64, Just(u64::MAX), any::<u64>()]
+    }
+
+    fn fields() -> impl Strategy<Value = Fields> {
+        let numbers = (
+            number(),
+            number(),
+            prop_oneof![0..3u64, Just(u64::from(u32::MAX)), Just(256)],
+        );
+        (0..=12u8, numbers, "[a-c张]{0,3}").prop_map(|(tag, (a, b, c), text)| {
+            let (count, has_text) = match tag {
+                0 => (0, false),
+                1 | 3 | 5 => (1, false),
+                2 | 4 => (0, true),
+                6 | 7 | 11 => (1, true),
+                8 => (2, false),
+                9 | 12 => (2, true),
+                _ => (3, false),
+            };
+            // Fields that the key does not have are the same everywhere, so that they do not sort.
+            let mut numbers = vec![a, b, c];
+            numbers[count..].fill(0);
+            (tag, numbers, if has_text { text } else { String::new() })
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_is_decoded(space in any::<u32>(), fields in fields()) {
+            let bytes = key(&fields).encode(SpaceId(space));
+            prop_assert_eq!(Key::decode(&bytes), Some((SpaceId(space), key(&fields))));
+        }
+
+        #[test]
+        fn bytes_sort_as_fields_do(a in fields(), b in fields(), spaces in (0..3u32, 0..3u32)) {
+            let bytes = key(&a).encode(SpaceId(spaces.0)).cmp(&key(&b).encode(SpaceId(spaces.1)));
+            prop_assert_eq!(bytes, (spaces.0, &a).cmp(&(spaces.1, &b)));
+        }
+
+        #[test]
+        fn damaged_bytes_do_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+            let _ = Key::decode(&bytes);
+        }
+    }
+
+    #[test]
+    fn a_group_holds_its_keys_and_no_others() {
+        let space = SpaceId::MAIN;
+        for id in [0, 1, 255, 256, u64::MAX] {
+            let range = Group::Messages { room: RoomId(id) }.range(space);
+            for seq in [0, 1, u64::MAX] {
+                assert!(
+                    range.contains(
+                        &Key::Message {
+                            room: RoomId(id),
+                            seq: Seq(seq)
+                        }
+                        .encode(space)
+                    )
+                );
+                for other in [id.wrapping_add(1), id.wrapping_sub(1)] {
+                    assert!(
+                        !range.contains(
+                            &Key::Message {
+                                room: RoomId(other),
+                                seq: Seq(seq)
+                            }
+                            .encode(space)
+                        )
+                    );
+                }
+            }
+            assert!(
+                !range.contains(
+                    &Key::ClientId {
+                        room: RoomId(id),
+                        sender: UserId(1),
+                        client_id: ""
+                    }
+                    .encode(space)
+                )
+            );
+        }
+        assert!(
+            Group::UserNames
+                .range(space)
+                .contains(&Key::UserName { name: "\u{10ffff}" }.encode(space))
+        );
+        assert!(
+            !Group::UserNames
+                .range(space)
+                .contains(&Key::UserName { name: "a" }.encode(SpaceId(2)))
+        );
+    }
+
+    /// Stored keys must be found again by every later version.
+    #[test]
+    fn golden() {
+        let hex = |key: Key<'_>| {
+            key.encode(SpaceId::MAIN)
+                .iter()
+                .map(|b| format!("{b:02x}"))
+                .collect::<String>()
+        };
+        let (room, user) = (RoomId(2), UserId(3));
+        assert_eq!(hex(Key::System), "0000000101");
+        assert_eq!(hex(Key::User { user }), "00000001100000000000000003");
+        assert_eq!(hex(Key::UserName { name: "a" }), "000000011161");
+        assert_eq!(hex(Key::Room { room }), "00000001200000000000000002");
+        assert_eq!(hex(Key::RoomName { name: "a" }), "000000012161");
+        assert_eq!(hex(Key::RoomTail { room }), "00000001220000000000000002");
+        assert_eq!(hex(Key::Member { room, user: "a" }), "0000000123000000000000000261");
+        assert_eq!(hex(Key::UserRoom { user, room: "a" }), "0000000124000000000000000361");
+        assert_eq!(
+            hex(Key::Message { room, seq: Seq(4) }),
+            "000000013000000000000000020000000000000004"
+        );
+        assert_eq!(
+            hex(Key::ClientId {
+                room,
+                sender: user,
+                client_id: "a"
+            }),
+            "00000001310000000000000002000000000000000361"
+        );
+        assert_eq!(
+            hex(Key::Feed {
+                room,
+                rev: Revision(5),
+                index: 6
+            }),
+            "00000001320000000000000002000000000000000500000006"
+        );
+        assert_eq!(
+            hex(Key::Dedup { caller: user, key: "a" }),
+            "0000000140000000000000000361"
+        );
+        assert_eq!(
+            hex(Key::DedupExpiry {
+                expires_ms: 7,
+                caller: user,
+                key: "a"
+            }),
+            "00000001410000000000000007000000000000000361"
+        );
+    }
+}

@@ -1,0 +1,199 @@
+//! Reads, over the same view as apply. A query names the caller, because who may read what is
+//! decided in the same snapshot that answers. No query costs more than its page and a search:
+//! neither grows with the size of the room or the number of users.
+
+mod changes;
+mod check;
+mod history;
+mod lists;
+
+use crate::command::Caller;
+use crate::entity::{Member, Message, Room, User};
+use crate::event::Event;
+use crate::ids::{Epoch, Position, Revision, Seq, SpaceId};
+use crate::read::Reader;
+use crate::rejection::{Fatal, Rejection, Stop, settle};
+use crate::rows::SystemRow;
+use crate::view::View;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Query {
+    pub space: SpaceId,
+    pub caller: Caller,
+    pub body: QueryBody,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum QueryBody {
+    User {
+        user: String,
+    },
+    /// By name, after the cursor (a name that was the last of the page before).
+    Users {
+        after: Option<String>,
+        limit: u32,
+    },
+    Room {
+        room: String,
+    },
+    /// The caller's rooms; root: all. By name.
+    Rooms {
+        after: Option<String>,
+        limit: u32,
+    },
+    Members {
+        room: String,
+        after: Option<String>,
+        limit: u32,
+    },
+    Message {
+        room: String,
+        seq: Seq,
+    },
+    Messages {
+        room: String,
+        from: Page,
+        limit: u32,
+    },
+    /// What a stream of the room delivers next: everything after `after`, in order, at most
+    /// `limit` items (a message each). Membership is checked again at each call.
+    RoomChanges {
+        room: String,
+        after: RoomCursor,
+        limit: u32,
+    },
+    /// Nothing but epoch and revision: what `X-Quorate-Position` says.
+    Position,
+}
+
+/// Which page of a room's history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Page {
+    Newest,
+    After(Seq),
+    Before(Seq),
+    /// The page with the seq in its middle.
+    Around(Seq),
+    /// Begins at the first message whose running maximum of sent_at reaches the time (ms).
+    At(u64),
+}
+
+/// Where a stream of one room begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RoomCursor {
+    /// First the messages after this seq, then everything from the revision at which the query ran.
+    AfterSeq(Seq),
+    /// From now: answers no items, only the position to go on from.
+    Now,
+    /// Everything after the position.
+    After(Position),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    User(User),
+    Users {
+        users: Vec<User>,
+        next: Option<String>,
+    },
+    Room(Room),
+    Rooms {
+        rooms: Vec<Room>,
+        next: Option<String>,
+    },
+    Members {
+        members: Vec<Member>,
+        next: Option<String>,
+    },
+    Message(Message),
+    Messages {
+        messages: Vec<Message>,
+        first_seq: Seq,
+        last_seq: Seq,
+        more_before: bool,
+        more_after: bool,
+    },
+    RoomChanges {
+        items: Vec<RoomChange>,
+        /// Continue here: `RoomCursor::After(next)`. With no items and no more, this is a bookmark.
+        next: Position,
+        /// More is there right now.
+        more: bool,
+        /// For watching.
+        room: crate::ids::RoomId,
+    },
+    Position,
+}
+
+/// One event of a room's stream, with its position: a client that has seen it resumes after it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoomChange {
+    pub position: Position,
+    pub body: RoomChangeBody,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RoomChangeBody {
+    Message(Box<Message>),
+    /// Member, Room or RoomDeleted.
+    Event(Event),
+}
+
+/// An answer and the state that it reflects, read from one view.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answered {
+    pub epoch: Epoch,
+    pub revision: Revision,
+    pub answer: Result<Answer, Rejection>,
+}
+
+/// Answers from one view. A refusal is in the answer; an error means that the state is damaged or
+/// cannot be read.
+pub fn query<V: View + ?Sized>(state: &V, query: &Query) -> Result<Answered, Fatal> {
+    let read = Reader {
+        view: state,
+        space: query.space,
+    };
+    let system = read.system()?;
+    let answer = settle(answer(&read, &system, query))?;
+    Ok(Answered {
+        epoch: system.epoch,
+        revision: system.revision,
+        answer,
+    })
+}
+
+/// The checks in the order of the contract: 400, 401, then 404 and 403 of the body.
+fn answer<V: View + ?Sized>(read: &Reader<'_, V>, system: &SystemRow, query: &Query) -> Result<Answer, Stop> {
+    check::query(query)?;
+    let who = read.who(&query.caller)?;
+    match &query.body {
+        QueryBody::User { user } => lists::user(read, user),
+        QueryBody::Users { after, limit } => lists::users(read, after.as_deref(), *limit),
+        QueryBody::Room { room } => lists::room(read, &who, room),
+        QueryBody::Rooms { after, limit } => lists::rooms(read, &who, after.as_deref(), *limit),
+        QueryBody::Members { room, after, limit } => lists::members(read, &who, room, after.as_deref(), *limit),
+        QueryBody::Message { room, seq } => history::message(read, &who, room, *seq),
+        QueryBody::Messages { room, from, limit } => history::page(read, &who, room, *from, *limit),
+        QueryBody::RoomChanges { room, after, limit } => changes::room(read, system, &who, room, *after, *limit),
+        QueryBody::Position => Ok(Answer::Position),
+    }
+}
+
+/// Where the state stands: what readers wait for and a leader's clock goes on from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    pub epoch: Epoch,
+    pub revision: Revision,
+    /// The replicated clock when something was last written.
+    pub elapsed_ms: u64,
+}
+
+pub fn standing<V: View + ?Sized>(state: &V, space: SpaceId) -> Result<Standing, Fatal> {
+    let system = Reader { view: state, space }.system()?;
+    Ok(Standing {
+        epoch: system.epoch,
+        revision: system.revision,
+        elapsed_ms: system.elapsed_ms,
+    })
+}

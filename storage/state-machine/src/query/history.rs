@@ -1,0 +1,122 @@
+//! Messages: one, or a page. A page is a range of seqs, so it is found by arithmetic; `at` searches
+//! for its first one.
+
+use super::{Answer, Page};
+use crate::ids::{RoomId, Seq};
+use crate::keys::{Group, Key};
+use crate::read::{Reader, Who};
+use crate::rejection::{Code, Fatal, Stop};
+use crate::rows::{MessageHead, MessageRow, RoomTailRow, Row};
+use crate::view::View;
+
+pub(super) fn message<V: View + ?Sized>(read: &Reader<'_, V>, who: &Who, name: &str, seq: Seq) -> Result<Answer, Stop> {
+    let found = read.room_in_path(name)?;
+    let row: Option<MessageRow> = read.row(Key::Message { room: found.room, seq })?;
+    let row = row.ok_or_else(|| Stop::refused(Code::NotFound, format!("there is no message {seq} in \"{name}\"")))?;
+    read.check_inside(who, name, &found)?;
+    Ok(Answer::Message(row.entity(name.to_owned(), seq)))
+}
+
+pub(super) fn page<V: View + ?Sized>(
+    read: &Reader<'_, V>,
+    who: &Who,
+    name: &str,
+    from: Page,
+    limit: u32,
+) -> Result<Answer, Stop> {
+    let found = read.room_in_path(name)?;
+    read.check_inside(who, name, &found)?;
+    let tail = read.tail(found.room)?;
+    let (first, end) = (tail.first_seq.0, tail.last_seq.0 + 1);
+    let limit = u64::from(limit);
+    // The page begins here, or shows up to `limit` messages that end here.
+    let from_start = |start: u64| (start, start.saturating_add(limit).min(end));
+    let from_end = |end: u64| (end.saturating_sub(limit).max(first), end);
+    let (start, stop) = match from {
+        Page::Newest => from_end(end),
+        Page::After(seq) => from_start(seq.0.saturating_add(1).clamp(first, end)),
+        Page::Before(seq) => from_end(seq.0.clamp(first, end)),
+        Page::Around(seq) => {
+            // Near an end of the room the page is as full as elsewhere.
+            let (_, stop) = from_start(seq.0.clamp(first, end).saturating_sub(limit / 2).max(first));
+            from_end(stop)
+        }
+        Page::At(time_ms) => from_start(search(read, found.room, &tail, |head| head.sent_at_max_ms >= time_ms)?.0),
+    };
+
+    let rows = messages(read, found.room, Seq(start), (stop - start) as usize)?;
+    if rows.len() as u64 != stop - start {
+        return Err(Fatal::Corrupt(format!("room {} lacks messages between {start} and {stop}", found.room)).into());
+    }
+    let messages: Vec<_> = rows
+        .into_iter()
+        .map(|(seq, row)| row.entity(name.to_owned(), seq))
+        .collect();
+    Ok(Answer::Messages {
+        first_seq: messages.first().map_or(Seq(0), |message| message.seq),
+        last_seq: messages.last().map_or(Seq(0), |message| message.seq),
+        more_before: start > first,
+        more_after: stop < end,
+        messages,
+    })
+}
+
+/// At most `limit` messages from a seq on.
+pub(super) fn messages<V: View + ?Sized>(
+    read: &Reader<'_, V>,
+    room: RoomId,
+    from: Seq,
+    limit: usize,
+) -> Result<Vec<(Seq, MessageRow)>, Fatal> {
+    let start = Key::Message { room, seq: from }.encode(read.space);
+    let end = Group::Messages { room }.range(read.space).end;
+    let pairs = read.view.scan(&start, &end, false, limit)?;
+    let mut rows = Vec::with_capacity(pairs.len());
+    for (offset, (key, value)) in pairs.into_iter().enumerate() {
+        let seq = Seq(from.0 + offset as u64);
+        if Key::decode(&key) != Some((read.space, Key::Message { room, seq })) {
+            return Err(Fatal::Corrupt(format!("message {seq} of room {room} is missing")));
+        }
+        rows.push((seq, MessageRow::from_bytes(&value)?));
+    }
+    Ok(rows)
+}
+
+/// The first message that has reached something, which all after it have reached too; the seq
+/// behind the last one if none has. Mostly it is asked for near the end, so the search begins
+/// there and doubles its steps: it reads about 2·log2 of the distance from the end.
+pub(super) fn search<V: View + ?Sized>(
+    read: &Reader<'_, V>,
+    room: RoomId,
+    tail: &RoomTailRow,
+    reached: impl Fn(&MessageHead) -> bool,
+) -> Result<Seq, Fatal> {
+    let probe = |seq: u64| -> Result<bool, Fatal> {
+        let value = read
+            .view
+            .get(&Key::Message { room, seq: Seq(seq) }.encode(read.space))?;
+        let value = value.ok_or_else(|| Fatal::Corrupt(format!("message {seq} of room {room} is missing")))?;
+        Ok(reached(&MessageHead::decode(&value)?))
+    };
+    // What is sought lies in low..=high.
+    let (mut low, mut high) = (tail.first_seq.0, tail.last_seq.0 + 1);
+    let mut step = 1;
+    while low < high {
+        let seq = high.saturating_sub(step).max(low);
+        if !probe(seq)? {
+            low = seq + 1;
+            break;
+        }
+        high = seq;
+        step *= 2;
+    }
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if probe(middle)? {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    Ok(Seq(low))
+}

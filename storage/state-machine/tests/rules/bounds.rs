@@ -1,0 +1,135 @@
+//! What happens at the bounds that only much data reaches.
+
+use quorate_state_machine::apply::Response;
+use quorate_state_machine::limits::MEMBERSHIPS_ENDED_MAX;
+use quorate_state_machine::query::QueryBody;
+use quorate_state_machine::{Answer, Caller, Code, Command, Conditions, EntryMeta, Envelope, RoomKind, SpaceId};
+
+use crate::world::World;
+
+fn root(command: Command) -> Envelope {
+    Envelope {
+        space: SpaceId::MAIN,
+        caller: Caller::Root,
+        request_id: String::new(),
+        idempotency: None,
+        conditions: Conditions::default(),
+        command,
+    }
+}
+
+fn create_user(user: String) -> Envelope {
+    root(Command::CreateUser {
+        user,
+        display_name: None,
+        email: None,
+        password_hash: None,
+        attributes: None,
+    })
+}
+
+fn create_room(room: String, members: Vec<String>) -> Envelope {
+    root(Command::CreateRoom {
+        room,
+        kind: RoomKind::Public,
+        title: None,
+        members,
+        attributes: None,
+    })
+}
+
+fn all_done(world: &mut World, commands: &[Envelope]) {
+    for outcome in world.entry(EntryMeta::default(), commands) {
+        outcome.response.unwrap();
+    }
+}
+
+fn rooms_of(world: &World, user: &str) -> Vec<String> {
+    match world
+        .query(
+            Caller::User(user.to_owned()),
+            QueryBody::Rooms { after: None, limit: 2 },
+        )
+        .answer
+    {
+        Ok(Answer::Rooms { rooms, next: None }) => rooms.into_iter().map(|room| room.room).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// One command ends a bounded number of memberships, so a user in more rooms has to leave some first.
+#[test]
+fn a_user_in_very_many_rooms_leaves_some_before_he_is_deleted() {
+    let mut world = World::default();
+    let mut commands = vec![create_user("a".to_owned())];
+    commands.extend((0..=MEMBERSHIPS_ENDED_MAX).map(|n| create_room(format!("r{n}"), vec!["a".to_owned()])));
+    all_done(&mut world, &commands);
+    let delete = root(Command::DeleteUser { user: "a".to_owned() });
+    let before = world.memory.clone();
+    let refused = world.apply(EntryMeta::default(), &delete);
+    assert_eq!(refused.response.unwrap_err().code, Code::Conflict);
+    assert!(world.memory == before);
+
+    all_done(
+        &mut world,
+        &[root(Command::RemoveMember {
+            room: "r7".to_owned(),
+            user: "a".to_owned(),
+        })],
+    );
+    let outcome = world.apply(EntryMeta::default(), &delete);
+    assert_eq!(outcome.response, Ok(Response::Deleted));
+    assert_eq!(outcome.events.len(), MEMBERSHIPS_ENDED_MAX);
+}
+
+/// A deleted room leaves index rows of the members beyond the bound: nobody sees them, also not when
+/// there is a room of that name again, and they do not stand in the way of anything.
+#[test]
+fn a_very_large_room_is_deleted_for_all_of_its_members() {
+    let mut world = World::default();
+    let names: Vec<String> = (0..=MEMBERSHIPS_ENDED_MAX).map(|n| format!("u{n:05}")).collect();
+    let mut commands: Vec<Envelope> = names.iter().cloned().map(create_user).collect();
+    commands.push(create_room("big".to_owned(), Vec::new()));
+    commands.extend(names.iter().map(|user| {
+        root(Command::PutMember {
+            room: "big".to_owned(),
+            user: user.clone(),
+            role: None,
+        })
+    }));
+    commands.push(create_room("small".to_owned(), vec![names.last().unwrap().clone()]));
+    all_done(&mut world, &commands);
+    let last = names.last().unwrap();
+    assert_eq!(rooms_of(&world, last), ["big", "small"]);
+    let rows = world.memory.len();
+
+    all_done(&mut world, &[root(Command::DeleteRoom { room: "big".to_owned() })]);
+    // Name, room, tail, all members, the feed (creation and every joining), and the index but for one row.
+    let members = names.len();
+    assert_eq!(world.memory.len(), rows - (3 + members + (1 + members) + (members - 1)));
+    assert_eq!(rooms_of(&world, last), ["small"]);
+    // A page that skips the row goes on behind it.
+    all_done(&mut world, &[create_room("tiny".to_owned(), vec![last.clone()])]);
+    let body = QueryBody::Rooms { after: None, limit: 1 };
+    let Ok(Answer::Rooms { rooms, next }) = world.query(Caller::User(last.clone()), body).answer else {
+        panic!("he may ask");
+    };
+    assert_eq!((rooms[0].room.as_str(), next.as_deref()), ("small", Some("small")));
+    all_done(
+        &mut world,
+        &[root(Command::DeleteRoom {
+            room: "tiny".to_owned(),
+        })],
+    );
+    all_done(&mut world, &[create_room("big".to_owned(), vec![names[0].clone()])]);
+    assert_eq!(rooms_of(&world, last), ["small"]);
+    assert_eq!(rooms_of(&world, &names[0]), ["big"]);
+    all_done(&mut world, &[root(Command::DeleteUser { user: last.clone() })]);
+    let Ok(Answer::Room(big)) = world
+        .query(Caller::Root, QueryBody::Room { room: "big".to_owned() })
+        .answer
+    else {
+        panic!("it is there");
+    };
+    assert_eq!(big.member_count, 1);
+}

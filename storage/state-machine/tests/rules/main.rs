@@ -1,0 +1,14 @@
+//! The rules from outside, through nothing but `apply` and `query`: scenarios as text (one file a
+//! subject, in `tests/scripts`), and properties over random histories.
+
+#![allow(clippy::unwrap_used)]
+
+mod bounds;
+mod costs;
+mod line;
+mod overlay;
+mod properties;
+mod random;
+mod scripts;
+mod show;
+mod world;

@@ -1,0 +1,184 @@
+//! Random histories: few names, few keys and small numbers, so that commands meet each other.
+
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use quorate_state_machine::command::{Idempotency, IfLock, NewMessage, Patch};
+use quorate_state_machine::{Caller, Command, Conditions, EntryMeta, Envelope, Revision, Role, RoomKind, Seq, SpaceId};
+
+/// An entry of the log: its clocks and its commands.
+pub(crate) type Entry = (EntryMeta, Vec<Envelope>);
+
+fn user() -> impl Strategy<Value = String> + Clone {
+    prop_oneof![8 => "[abc]", 1 => Just("root".to_owned()), 1 => Just("no name".to_owned())]
+}
+
+fn room() -> impl Strategy<Value = String> + Clone {
+    prop_oneof![6 => Just("x".to_owned()), 3 => "[xyz]"]
+}
+
+fn caller() -> impl Strategy<Value = Caller> {
+    prop_oneof![2 => Just(Caller::Root), 5 => "[abc]".prop_map(Caller::User)]
+}
+
+fn attributes() -> impl Strategy<Value = Option<String>> {
+    option::of(prop_oneof![
+        Just(r#"{"a":1}"#.to_owned()),
+        Just(r#"{"b":{"c":0.1}, "a":null}"#.to_owned()),
+        Just("[]".to_owned()),
+    ])
+}
+
+fn patch<T: std::fmt::Debug + Clone>(value: impl Strategy<Value = T>) -> impl Strategy<Value = Patch<T>> {
+    prop_oneof![2 => Just(Patch::Keep), 1 => Just(Patch::Remove), 2 => value.prop_map(Patch::Set)]
+}
+
+fn attributes_patch() -> impl Strategy<Value = Patch<String>> {
+    patch(attributes().prop_map(|attributes| attributes.unwrap_or_else(|| "{}".to_owned())))
+}
+
+fn role() -> impl Strategy<Value = Option<Role>> {
+    option::of(prop_oneof![
+        Just(Role::Owner),
+        Just(Role::Moderator),
+        Just(Role::Member)
+    ])
+}
+
+fn message() -> impl Strategy<Value = NewMessage> {
+    let rare = |strategy| option::weighted(0.1, strategy);
+    (
+        "[pq]",
+        option::of("[1-3]".prop_map(String::from)),
+        option::weighted(0.2, (0..6u64).prop_map(Seq)),
+        attributes(),
+        rare(user().boxed()),
+        option::weighted(0.2, 0..2000u64),
+    )
+        .prop_map(
+            |(text, client_id, reply_to, attributes, sender, sent_at_ms)| NewMessage {
+                text,
+                client_id,
+                kind: None,
+                reply_to,
+                attributes: attributes.filter(|text| text != "[]"),
+                sender,
+                sent_at_ms,
+            },
+        )
+}
+
+fn command() -> impl Strategy<Value = Command> {
+    let kind = prop_oneof![Just(RoomKind::Public), Just(RoomKind::Group), Just(RoomKind::Direct)];
+    prop_oneof![
+        3 => (user(), attributes()).prop_map(|(user, attributes)| Command::CreateUser {
+            user,
+            display_name: None,
+            email: None,
+            password_hash: None,
+            attributes,
+        }),
+        1 => (user(), patch("[mn]"), attributes_patch()).prop_map(|(user, display_name, attributes)| {
+            Command::UpdateUser { user, display_name, email: Patch::Keep, password_hash: Patch::Keep, attributes }
+        }),
+        1 => user().prop_map(|user| Command::DeleteUser { user }),
+        3 => (room(), kind, vec(user(), 0..3), attributes()).prop_map(|(room, kind, members, attributes)| {
+            Command::CreateRoom { room, kind, title: None, members, attributes }
+        }),
+        2 => (room(), patch("[mn]"), attributes_patch())
+            .prop_map(|(room, title, attributes)| Command::UpdateRoom { room, title, attributes }),
+        1 => room().prop_map(|room| Command::DeleteRoom { room }),
+        4 => (room(), user(), role()).prop_map(|(room, user, role)| Command::PutMember { room, user, role }),
+        2 => (room(), user()).prop_map(|(room, user)| Command::RemoveMember { room, user }),
+        8 => (room(), message())
+            .prop_map(|(room, message)| Command::Send { room, messages: vec![message], batch: false }),
+        4 => (room(), vec(message(), 0..5))
+            .prop_map(|(room, messages)| Command::Send { room, messages, batch: true }),
+    ]
+}
+
+fn conditions() -> impl Strategy<Value = Conditions> {
+    let rare = option::weighted(0.05, 0..9u64);
+    (rare.clone(), proptest::bool::weighted(0.05), rare).prop_map(|(if_match, if_none_match, lock)| Conditions {
+        if_match: if_match.map(Revision),
+        if_none_match,
+        if_lock: lock.map(|token| IfLock {
+            name: "l".to_owned(),
+            token,
+        }),
+    })
+}
+
+pub(crate) fn envelope() -> impl Strategy<Value = Envelope> {
+    let idempotency = option::of(("[1-6]", prop_oneof![8 => Just(0u128), 1 => Just(1u128)]));
+    (caller(), idempotency, conditions(), command()).prop_map(|(caller, idempotency, conditions, command)| {
+        // The fingerprint is that of the command, but now and then a wrong one.
+        let idempotency = idempotency.map(|(key, wrong)| {
+            let text = format!("{conditions:?}{command:?}");
+            let sum = text
+                .bytes()
+                .fold(7u128, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+            Idempotency {
+                key,
+                fingerprint: sum ^ wrong,
+            }
+        });
+        Envelope {
+            space: SpaceId::MAIN,
+            caller,
+            request_id: String::new(),
+            idempotency,
+            conditions,
+            command,
+        }
+    })
+}
+
+/// Sometimes the clock passes a day, sometimes a leader's stamp is behind.
+fn meta() -> impl Strategy<Value = EntryMeta> {
+    (
+        prop_oneof![4 => 0..5000u64, 1 => 86_000_000..90_000_000u64, 1 => any::<u32>().prop_map(u64::from)],
+        0..3000u64,
+    )
+        .prop_map(|(elapsed_ms, wall_ms)| EntryMeta { elapsed_ms, wall_ms })
+}
+
+/// A history that begins with three users and two rooms.
+pub(crate) fn history() -> impl Strategy<Value = Vec<Entry>> {
+    let make_user = |user: &str| Command::CreateUser {
+        user: user.to_owned(),
+        display_name: None,
+        email: None,
+        password_hash: None,
+        attributes: None,
+    };
+    let make_room = |room: &str, kind| Command::CreateRoom {
+        room: room.to_owned(),
+        kind,
+        title: None,
+        members: vec!["a".to_owned(), "b".to_owned()],
+        attributes: None,
+    };
+    let commands = vec![
+        make_user("a"),
+        make_user("b"),
+        make_user("c"),
+        make_room("x", RoomKind::Public),
+        make_room("y", RoomKind::Group),
+    ];
+    let first: Vec<Envelope> = commands
+        .into_iter()
+        .map(|command| Envelope {
+            space: SpaceId::MAIN,
+            caller: Caller::Root,
+            request_id: String::new(),
+            idempotency: None,
+            conditions: Conditions::default(),
+            command,
+        })
+        .collect();
+    vec((meta(), vec(envelope(), 1..8)), 0..12).prop_map(move |mut entries| {
+        entries.insert(0, (EntryMeta::default(), first.clone()));
+        entries
+    })
+}

@@ -1,0 +1,45 @@
+//! A store in memory: what a replica is without log and network.
+
+use quorate_state_machine::query::{Answered, QueryBody};
+use quorate_state_machine::{
+    Caller, EntryMeta, Envelope, Memory, Outcome, Overlay, Query, SpaceId, apply, query, state_hash,
+};
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct World {
+    pub(crate) memory: Memory,
+}
+
+impl World {
+    /// Applies the commands as one entry: one overlay, one write.
+    pub(crate) fn entry(&mut self, meta: EntryMeta, commands: &[Envelope]) -> Vec<Outcome> {
+        let mut state = Overlay::new(self.memory.snapshot());
+        let outcomes = commands
+            .iter()
+            .map(|command| apply(&mut state, meta, command.clone()).unwrap())
+            .collect();
+        let changes = state.into_changes();
+        self.memory.write(changes);
+        outcomes
+    }
+
+    pub(crate) fn apply(&mut self, meta: EntryMeta, command: &Envelope) -> Outcome {
+        self.entry(meta, std::slice::from_ref(command)).swap_remove(0)
+    }
+
+    pub(crate) fn query(&self, caller: Caller, body: QueryBody) -> Answered {
+        query(
+            &self.memory,
+            &Query {
+                space: SpaceId::MAIN,
+                caller,
+                body,
+            },
+        )
+        .unwrap()
+    }
+
+    pub(crate) fn hash(&self) -> u128 {
+        state_hash(&self.memory).unwrap()
+    }
+}
