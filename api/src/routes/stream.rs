@@ -26,7 +26,7 @@ pub(super) async fn open(call: Call) -> Result<Response, Problem> {
     let cursor = match (resumed, after) {
         (Some(position), _) => {
             // This node may be behind the one that gave it.
-            let _ = &mut intent;
+            intent.wait_for(position);
             RoomCursor::After(position)
         }
         (None, Some(seq)) => RoomCursor::AfterSeq(seq),

@@ -59,7 +59,7 @@ impl Node {
     pub(crate) async fn call(&self, request: Request<Body>) -> Reply {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
-        let body = body.collect().await.unwrap().to_bytes().to_vec();
+        let body = in_time(body.collect()).await.unwrap().to_bytes().to_vec();
         Reply {
             status: parts.status,
             headers: parts.headers,

@@ -35,6 +35,8 @@ pub const LEADER_TIMEOUT: Duration = Duration::from_secs(20);
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 /// One question about leader or readiness.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
+/// When this variable is set, a failed test leaves data directories and logs behind.
+const KEEP: &str = "QUORATE_TEST_KEEP";
 /// How much of each node's log is shown when a test fails.
 const TAIL_BYTES: u64 = 4 << 10;
 
@@ -411,6 +413,10 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         if panics::in_thread(self.test) {
             self.show_logs();
+            if std::env::var_os(KEEP).is_some() {
+                self.folder.disable_cleanup(true);
+                eprintln!("--- data and logs are kept in {} ---", self.folder.path().display());
+            }
         }
     }
 }

@@ -15,6 +15,9 @@ use tracing_subscriber::EnvFilter;
 
 use super::exit::Failure;
 
+/// openraft tells of each failed heartbeat; what an operator needs of it, the node says itself.
+const LOG_FILTER: &str = "info,openraft=error";
+
 const EXAMPLES: &str = "\
 Example (the first of three nodes; the others differ in id, addresses and directory):
   V=1=127.0.0.1:7201=http://127.0.0.1:7101
@@ -81,7 +84,7 @@ struct Settings {
     /// [default: text on a terminal, else json]
     #[arg(long, env = "QUORATE_LOG_FORMAT", value_enum)]
     log_format: Option<LogFormat>,
-    /// Which events are logged, such as info or info,raft_node=debug [default: info]
+    /// Which events are logged, such as info or info,raft_node=debug [default: info,openraft=error]
     #[arg(long, env = "QUORATE_LOG_FILTER", value_name = "FILTER")]
     log_filter: Option<String>,
 }
@@ -192,7 +195,7 @@ fn parse_file(text: &str) -> Result<Settings, String> {
 /// Logs go to standard error: standard output is for answers.
 fn start_logging(format: Option<LogFormat>, filter: Option<&str>) -> Result<(), Failure> {
     let filter =
-        EnvFilter::try_new(filter.unwrap_or("info")).map_err(|error| Failure::Usage(format!("log-filter: {error}")))?;
+        EnvFilter::try_new(filter.unwrap_or(LOG_FILTER)).map_err(|error| Failure::Usage(format!("log-filter: {error}")))?;
     let on_terminal = std::io::stderr().is_terminal();
     let format = format.unwrap_or(if on_terminal { LogFormat::Text } else { LogFormat::Json });
     let builder = tracing_subscriber::fmt()

@@ -13,10 +13,10 @@ use openraft::raft::{
     AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest, TransferLeaderResponse,
     VoteRequest, VoteResponse,
 };
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::connection::CallError;
+use super::connection::{CallError, DialError};
 use super::frame::{Append, Purpose, Reply, Request, VoteAsk, transfer_from_raft};
 use super::pool::Pool;
 use crate::state_machine::Snapshot;
@@ -29,6 +29,9 @@ pub const IN_FLIGHT_APPENDS_MAX: usize = 32;
 /// A peer that has appends in flight and answers none for this long has stopped: the stream ends,
 /// and openraft starts it anew. Well above an fsync on a busy disk.
 const APPEND_STALL: Duration = Duration::from_secs(3);
+
+/// How long a stream waits for its connection. The dial itself goes on in the pool.
+const APPEND_DIAL: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone)]
 pub struct Network {
@@ -114,18 +117,30 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         }
         Box::pin(async move {
             let (pool, target) = (self.pool.clone(), self.target);
-            let connection =
-                pool.connection(target, Purpose::Append, option.hard_ttl()).await.map_err(unreachable)?;
-            let (session, replies) = connection.open_session();
             let window = Arc::new(Semaphore::new(IN_FLIGHT_APPENDS_MAX));
             // One `()` for each append sent; it ends when openraft has no more. Bounded by the window.
             let (sent_tx, sent_rx) = mpsc::channel(IN_FLIGHT_APPENDS_MAX);
+            let (started_tx, started) = oneshot::channel();
 
-            let send_window = window.clone();
-            let send_pool = pool.clone();
+            let (send_pool, send_window) = (pool.clone(), window.clone());
             let sender = AbortOnDropHandle::new(tokio::spawn(async move {
                 let mut input = input;
-                while let Some(append) = input.next().await {
+                // Before the first append openraft waits out its back-off, if the peer was lost a
+                // moment ago: dialling before that would make a dead peer a busy loop.
+                let mut next = input.next().await;
+                if next.is_none() {
+                    return;
+                }
+                let connection = match send_pool.connection(target, Purpose::Append, APPEND_DIAL).await {
+                    Ok(connection) => connection,
+                    Err(error) => {
+                        let _ = started_tx.send(Err(error));
+                        return;
+                    }
+                };
+                let (session, replies) = connection.open_session();
+                let _ = started_tx.send(Ok(replies));
+                while let Some(append) = next {
                     let Ok(permit) = send_window.acquire().await else { break };
                     permit.forget();
                     let in_flight = IN_FLIGHT_APPENDS_MAX - send_window.available_permits();
@@ -135,14 +150,15 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
                     if sent_tx.send(()).await.is_err() || connection.send_in_session(request).await.is_err() {
                         break;
                     }
+                    next = input.next().await;
                 }
             }));
 
-            let answers = Answers { pool, target, window, sent_rx, replies, _sender: sender };
+            let answers =
+                Answers { pool, target, window, sent_rx, started: Some(started), replies: None, _sender: sender };
             let answers: BoxStream<'s, _> = Box::pin(stream::unfold(Some(answers), |answers| async move {
                 let mut answers = answers?;
-                answers.sent_rx.recv().await?;
-                let result = answers.next().await;
+                let result = answers.next().await?;
                 let goes_on = matches!(result, Ok(Ok(_)));
                 Some((result, goes_on.then_some(answers)))
             }));
@@ -202,14 +218,29 @@ struct Answers {
     target: u64,
     window: Arc<Semaphore>,
     sent_rx: mpsc::Receiver<()>,
-    replies: mpsc::UnboundedReceiver<Reply>,
+    /// Until the sending half has reached the peer.
+    started: Option<oneshot::Receiver<Result<mpsc::UnboundedReceiver<Reply>, DialError>>>,
+    replies: Option<mpsc::UnboundedReceiver<Reply>>,
     /// The sending half ends with this one.
     _sender: AbortOnDropHandle<()>,
 }
 
 impl Answers {
-    async fn next(&mut self) -> Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>> {
-        let reply = match tokio::time::timeout(APPEND_STALL, self.replies.recv()).await {
+    /// The answer to the next append that was sent; none when there are no more appends.
+    async fn next(&mut self) -> Option<Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>> {
+        if let Some(started) = self.started.take() {
+            match started.await.ok()? {
+                Ok(replies) => self.replies = Some(replies),
+                Err(error) => return Some(Err(unreachable(error))),
+            }
+        }
+        self.sent_rx.recv().await?;
+        Some(self.reply().await)
+    }
+
+    async fn reply(&mut self) -> Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>> {
+        let replies = self.replies.as_mut().expect("set before the first append is sent");
+        let reply = match tokio::time::timeout(APPEND_STALL, replies.recv()).await {
             Ok(Some(reply)) => reply,
             Ok(None) => return Err(unreachable("the connection ended")),
             Err(_) => {
