@@ -163,8 +163,7 @@ impl<S> WatchedSocket<S> {
         }
         let timeout = self.write_stall_timeout;
         let stall = self.stall.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
-        let _ = stall.as_mut().poll(cx);
-        if true { return Poll::Pending; }
+        ready!(stall.as_mut().poll(cx));
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes nothing")))
     }
 }
@@ -251,7 +250,8 @@ mod tests {
         let (ours, _theirs) = tokio::io::duplex(16);
         let mut socket = WatchedSocket::new(ours, Activity::new(), Duration::from_millis(10));
         socket.write_all(&[0; 16]).await.unwrap();
-        let error = socket.write_all(&[0; 1]).await.unwrap_err();
+        let stalled = tokio::time::timeout(Duration::from_secs(20), socket.write_all(&[0; 1])).await;
+        let error = stalled.expect("it fails in time").unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 }

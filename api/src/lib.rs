@@ -5,7 +5,7 @@
 //! [`replica::Replica`]. What is decided here is whether a request is well-formed, whether there is
 //! room for it, and how an answer is written.
 //!
-//! Start reading at [`routes`] (which path leads where), then `front` (what happens around every
+//! Start reading at `routes` (which path leads where), then `front` (what happens around every
 //! request: request id, bounds, body, headers, log line), `request` (how headers, path and query
 //! become values) and [`server`] (the sockets).
 

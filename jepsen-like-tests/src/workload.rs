@@ -62,9 +62,10 @@ impl Chat {
         for room in rooms {
             cluster.create_room(first, room).await?;
         }
+        let history = History::to_file(&cluster.folder().join("history.jsonl"))?;
         Ok(Arc::new(Self {
             cluster,
-            history: History::in_memory(),
+            history,
             rooms: rooms.iter().map(|room| (*room).to_owned()).collect(),
             texts: AtomicU64::new(0),
             acknowledged: AtomicU64::new(0),
@@ -97,7 +98,7 @@ impl Chat {
         .await
     }
 
-    /// The longest time between two acknowledgements that follow one another, since `from`.
+    /// The longest time without an acknowledgement between `from` and the last one.
     pub fn longest_gap(&self, from: Instant) -> Duration {
         let mut times = self
             .acknowledged_at

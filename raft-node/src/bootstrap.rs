@@ -30,12 +30,24 @@ const SAY_AFTER: Duration = Duration::from_secs(5);
 /// Initialises the cluster if that is this node's part. Returns when it is done or when there is
 /// nothing to do; an error means that this node must not run.
 pub async fn bootstrap<S: StateStore>(core: Arc<NodeCore<S>>, initial: &[InitialMember]) -> anyhow::Result<()> {
-    if core.raft.is_initialized().await.context("failed to ask the Raft core")? {
+    if core
+        .raft
+        .is_initialized()
+        .await
+        .context("failed to ask the Raft core")?
+    {
         return Ok(());
     }
-    let lowest = initial.iter().map(|member| member.id).min().context("the initial cluster has no member")?;
+    let lowest = initial
+        .iter()
+        .map(|member| member.id)
+        .min()
+        .context("the initial cluster has no member")?;
     if core.book.id != lowest {
-        tracing::info!(lowest, "this store is empty: waiting for the node with the lowest id to initialise the cluster");
+        tracing::info!(
+            lowest,
+            "this store is empty: waiting for the node with the lowest id to initialise the cluster"
+        );
         return Ok(());
     }
     let mut said = Instant::now();
@@ -52,7 +64,10 @@ pub async fn bootstrap<S: StateStore>(core: Arc<NodeCore<S>>, initial: &[Initial
                 Some(peer) => {
                     // An initialised cluster whose membership lacks this node, or one in the making
                     // by flags that differ. Its leader decides; this node does not initialise.
-                    tracing::info!(peer = peer.id, "a peer belongs to a cluster already: this node waits for its leader");
+                    tracing::info!(
+                        peer = peer.id,
+                        "a peer belongs to a cluster already: this node waits for its leader"
+                    );
                     return Ok(());
                 }
                 None => missing.push(member.id),
@@ -74,9 +89,23 @@ pub async fn bootstrap<S: StateStore>(core: Arc<NodeCore<S>>, initial: &[Initial
 
 /// None: not there yet.
 async fn greet<S: StateStore>(core: &NodeCore<S>, member: &InitialMember) -> anyhow::Result<Option<Greeted>> {
-    match Connection::dial(member.peer_addr.clone(), &core.book, member.id, Purpose::Bootstrap, DIAL_TIMEOUT).await {
+    match Connection::dial(
+        member.peer_addr.clone(),
+        &core.book,
+        member.id,
+        Purpose::Bootstrap,
+        DIAL_TIMEOUT,
+    )
+    .await
+    {
         Ok(connection) => Ok(Some(connection.greeted.clone())),
-        Err(DialError::Handshake { error: HandshakeError::Refused { known_store: Some(known), .. }, .. }) => {
+        Err(DialError::Handshake {
+            error: HandshakeError::Refused {
+                known_store: Some(known),
+                ..
+            },
+            ..
+        }) => {
             bail!(wiped_message(core.book.id, core.book.store_id, member.id, known))
         }
         Err(error) => {
@@ -105,11 +134,25 @@ async fn initialise<S: StateStore>(
         .iter()
         .map(|member| {
             let store_id = stores[&member.id];
-            let InitialMember { id, peer_addr, client_url } = member.clone();
-            (id, Member { peer_addr, client_url, store_id })
+            let InitialMember {
+                id,
+                peer_addr,
+                client_url,
+            } = member.clone();
+            (
+                id,
+                Member {
+                    peer_addr,
+                    client_url,
+                    store_id,
+                },
+            )
         })
         .collect();
-    core.raft.initialize(members).await.context("failed to initialise the cluster")?;
+    core.raft
+        .initialize(members)
+        .await
+        .context("failed to initialise the cluster")?;
     tracing::info!(members = ?stores.keys().collect::<Vec<_>>(), "initialised the cluster");
     Ok(())
 }

@@ -15,7 +15,10 @@ pub struct LeaderClock {
 
 impl LeaderClock {
     pub fn start(applied_elapsed_ms: u64) -> Self {
-        Self { elapsed_at_start_ms: applied_elapsed_ms, start: Instant::now() }
+        Self {
+            elapsed_at_start_ms: applied_elapsed_ms,
+            start: Instant::now(),
+        }
     }
 
     pub fn stamp(&self) -> EntryMeta {

@@ -38,7 +38,8 @@ async fn wait(start: impl FnOnce(Done)) -> io::Result<()> {
         // The core may be gone already; then nobody asks.
         let _ = tx.send(result);
     }));
-    rx.await.unwrap_or_else(|_| Err(io::Error::other("the log has stopped")))
+    rx.await
+        .unwrap_or_else(|_| Err(io::Error::other("the log has stopped")))
 }
 
 impl<L: LogStore> RaftLogReader<TypeConfig> for RaftLog<L> {
@@ -104,7 +105,8 @@ impl<L: LogStore> RaftLogStorage<TypeConfig> for RaftLog<L> {
         I::IntoIter: Send,
     {
         let records = entries.into_iter().map(|entry| to_record(&entry)).collect();
-        self.log.append(records, Box::new(move |result| callback.io_completed(result)));
+        self.log
+            .append(records, Box::new(move |result| callback.io_completed(result)));
         Ok(())
     }
 

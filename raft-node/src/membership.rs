@@ -58,7 +58,10 @@ pub fn decode_stored(bytes: &[u8]) -> io::Result<StoredMembership> {
         return Ok(StoredMembership::default());
     }
     let value: StoredMembershipV1 = codec::decode(Kind::Membership, VERSION, bytes).map_err(invalid)?;
-    Ok(StoredMembership::new(value.log_id.map(to_raft_log_id), value.membership.into_raft()?))
+    Ok(StoredMembership::new(
+        value.log_id.map(to_raft_log_id),
+        value.membership.into_raft()?,
+    ))
 }
 
 /// A record's payload: nothing for a blank entry, else the packed commands or the membership, told
@@ -86,11 +89,17 @@ pub fn decode_payload(bytes: Bytes) -> io::Result<EntryPayload> {
 }
 
 pub fn to_record(entry: &Entry) -> log::Record {
-    log::Record { id: to_stored_log_id(entry.log_id), payload: encode_payload(&entry.payload) }
+    log::Record {
+        id: to_stored_log_id(entry.log_id),
+        payload: encode_payload(&entry.payload),
+    }
 }
 
 pub fn to_entry(record: log::Record) -> io::Result<Entry> {
-    Ok(Entry { log_id: to_raft_log_id(record.id), payload: decode_payload(record.payload)? })
+    Ok(Entry {
+        log_id: to_raft_log_id(record.id),
+        payload: decode_payload(record.payload)?,
+    })
 }
 
 fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
@@ -103,19 +112,30 @@ mod tests {
 
     #[test]
     fn a_membership_reads_back_and_keeps_its_bytes() {
-        let member = |n: u8| Member { peer_addr: format!("p{n}"), client_url: format!("u{n}"), store_id: u128::from(n) };
+        let member = |n: u8| Member {
+            peer_addr: format!("p{n}"),
+            client_url: format!("u{n}"),
+            store_id: u128::from(n),
+        };
         let membership = Membership::new(
             vec![BTreeSet::from([1, 2]), BTreeSet::from([2, 3])],
             BTreeMap::from([(1, member(1)), (2, member(2)), (3, member(3))]),
         )
         .unwrap();
-        let stored = StoredMembership::new(Some(to_raft_log_id(log::LogId { term: 3, leader: 2, index: 9 })), membership);
+        let stored = StoredMembership::new(
+            Some(to_raft_log_id(log::LogId {
+                term: 3,
+                leader: 2,
+                index: 9,
+            })),
+            membership,
+        );
         let bytes = encode_stored(&stored);
         assert_eq!(decode_stored(&bytes).unwrap(), stored);
         // Golden bytes: nodes already hold these on disk.
         let golden = [
-            69, 1, 1, 3, 2, 9, 2, 2, 1, 2, 2, 2, 3, 3, 1, 2, 112, 49, 2, 117, 49, 1, 2, 2, 112, 50, 2, 117, 50, 2, 3, 2,
-            112, 51, 2, 117, 51, 3,
+            69, 1, 1, 3, 2, 9, 2, 2, 1, 2, 2, 2, 3, 3, 1, 2, 112, 49, 2, 117, 49, 1, 2, 2, 112, 50, 2, 117, 50, 2, 3,
+            2, 112, 51, 2, 117, 51, 3,
         ];
         assert_eq!(bytes, golden);
     }

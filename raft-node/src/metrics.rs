@@ -62,20 +62,47 @@ pub struct FsyncMetrics {
 impl Metrics {
     pub fn new(registry: &Registry) -> prometheus::Result<Self> {
         let metrics = Self {
-            has_leader: IntGauge::new("quorate_server_has_leader", "1 if this node knows a leader it has lately heard from.")?,
-            is_leader: IntGauge::new("quorate_server_is_leader", "1 if this node leads and a majority has lately confirmed it.")?,
-            leader_changes: IntCounter::new("quorate_server_leader_changes_total", "Leader changes seen by this node.")?,
+            has_leader: IntGauge::new(
+                "quorate_server_has_leader",
+                "1 if this node knows a leader it has lately heard from.",
+            )?,
+            is_leader: IntGauge::new(
+                "quorate_server_is_leader",
+                "1 if this node leads and a majority has lately confirmed it.",
+            )?,
+            leader_changes: IntCounter::new(
+                "quorate_server_leader_changes_total",
+                "Leader changes seen by this node.",
+            )?,
             term: IntGauge::new("quorate_raft_term", "Current Raft term.")?,
-            last_log_index: IntGauge::new("quorate_raft_last_log_index", "Index of the last entry in this node's log.")?,
-            committed_index: IntGauge::new("quorate_raft_committed_index", "Index of the last entry that this node knows to be committed.")?,
-            applied_index: IntGauge::new("quorate_raft_applied_index", "Index of the last entry applied on this node.")?,
+            last_log_index: IntGauge::new(
+                "quorate_raft_last_log_index",
+                "Index of the last entry in this node's log.",
+            )?,
+            committed_index: IntGauge::new(
+                "quorate_raft_committed_index",
+                "Index of the last entry that this node knows to be committed.",
+            )?,
+            applied_index: IntGauge::new(
+                "quorate_raft_applied_index",
+                "Index of the last entry applied on this node.",
+            )?,
             proposals: ProposalMetrics {
-                committed: IntCounter::new("quorate_proposals_committed_total", "Commands proposed by this node that were committed and applied.")?,
+                committed: IntCounter::new(
+                    "quorate_proposals_committed_total",
+                    "Commands proposed by this node that were committed and applied.",
+                )?,
                 failed: IntCounterVec::new(
-                    Opts::new("quorate_proposals_failed_total", "Commands that this node took and could not commit, by reason."),
+                    Opts::new(
+                        "quorate_proposals_failed_total",
+                        "Commands that this node took and could not commit, by reason.",
+                    ),
                     &["reason"],
                 )?,
-                pending: IntGauge::new("quorate_proposals_pending", "Commands waiting at this node to be committed.")?,
+                pending: IntGauge::new(
+                    "quorate_proposals_pending",
+                    "Commands waiting at this node to be committed.",
+                )?,
                 packed: Histogram::with_opts(
                     HistogramOpts::new("quorate_proposal_commands", "Commands packed into one Raft entry.")
                         .buckets(prometheus::exponential_buckets(1.0, 2.0, 11)?),
@@ -83,38 +110,70 @@ impl Metrics {
             },
             apply: ApplyMetrics {
                 entries: IntCounter::new("quorate_apply_entries_total", "Entries applied on this node.")?,
-                commands: IntCounter::new("quorate_apply_commands_total", "Commands applied on this node, refused ones included.")?,
+                commands: IntCounter::new(
+                    "quorate_apply_commands_total",
+                    "Commands applied on this node, refused ones included.",
+                )?,
                 seconds: Histogram::with_opts(
-                    HistogramOpts::new("quorate_apply_seconds", "Time to apply one batch of entries.").buckets(seconds_buckets()),
+                    HistogramOpts::new("quorate_apply_seconds", "Time to apply one batch of entries.")
+                        .buckets(seconds_buckets()),
                 )?,
             },
             peers: PeerMetrics {
                 round_trip: HistogramVec::new(
-                    HistogramOpts::new("quorate_peer_round_trip_seconds", "Round trips on the control connection to a peer.")
-                        .buckets(seconds_buckets()),
+                    HistogramOpts::new(
+                        "quorate_peer_round_trip_seconds",
+                        "Round trips on the control connection to a peer.",
+                    )
+                    .buckets(seconds_buckets()),
                     &["peer"],
                 )?,
                 in_flight: IntGaugeVec::new(
-                    Opts::new("quorate_peer_appends_in_flight", "Appends to a peer in flight when the last one was sent."),
+                    Opts::new(
+                        "quorate_peer_appends_in_flight",
+                        "Appends to a peer in flight when the last one was sent.",
+                    ),
                     &["peer"],
                 )?,
                 in_flight_max: IntGaugeVec::new(
-                    Opts::new("quorate_peer_appends_in_flight_max", "The most appends to a peer that were in flight at once."),
+                    Opts::new(
+                        "quorate_peer_appends_in_flight_max",
+                        "The most appends to a peer that were in flight at once.",
+                    ),
                     &["peer"],
                 )?,
             },
             fsync: FsyncMetrics {
                 seconds: Histogram::with_opts(
-                    HistogramOpts::new("quorate_log_fsync_seconds", "Time of one synced write of the log.").buckets(seconds_buckets()),
+                    HistogramOpts::new("quorate_log_fsync_seconds", "Time of one synced write of the log.")
+                        .buckets(seconds_buckets()),
                 )?,
-                entries: IntCounter::new("quorate_log_synced_entries_total", "Entries made durable; divided by the count of fsyncs, the size of a group commit.")?,
+                entries: IntCounter::new(
+                    "quorate_log_synced_entries_total",
+                    "Entries made durable; divided by the count of fsyncs, the size of a group commit.",
+                )?,
             },
-            disk_bytes: IntGaugeVec::new(Opts::new("quorate_disk_bytes", "Bytes on disk, by what they are for."), &["of"])?,
-            disk_free_bytes: IntGauge::new("quorate_disk_free_bytes", "Bytes free on the data directory's file system.")?,
-            read_index_rounds: IntCounter::new("quorate_read_index_rounds_total", "Rounds that confirmed the leader for linearizable reads; many reads share one.")?,
+            disk_bytes: IntGaugeVec::new(
+                Opts::new("quorate_disk_bytes", "Bytes on disk, by what they are for."),
+                &["of"],
+            )?,
+            disk_free_bytes: IntGauge::new(
+                "quorate_disk_free_bytes",
+                "Bytes free on the data directory's file system.",
+            )?,
+            read_index_rounds: IntCounter::new(
+                "quorate_read_index_rounds_total",
+                "Rounds that confirmed the leader for linearizable reads; many reads share one.",
+            )?,
             memory_bytes: IntGauge::new("process_resident_memory_bytes", "Resident memory of this process.")?,
         };
-        let Self { proposals, apply, peers, fsync, .. } = &metrics;
+        let Self {
+            proposals,
+            apply,
+            peers,
+            fsync,
+            ..
+        } = &metrics;
         let collectors: [Box<dyn prometheus::core::Collector>; 25] = [
             Box::new(metrics.has_leader.clone()),
             Box::new(metrics.is_leader.clone()),
@@ -150,13 +209,19 @@ impl Metrics {
 }
 
 fn build_info() -> prometheus::Result<IntGaugeVec> {
-    let info = IntGaugeVec::new(Opts::new("quorate_build_info", "1, labelled with the version of this build."), &["version"])?;
+    let info = IntGaugeVec::new(
+        Opts::new("quorate_build_info", "1, labelled with the version of this build."),
+        &["version"],
+    )?;
     info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
     Ok(info)
 }
 
 fn start_time() -> prometheus::Result<Gauge> {
-    let start = Gauge::new("process_start_time_seconds", "When this process started, in seconds since 1970.")?;
+    let start = Gauge::new(
+        "process_start_time_seconds",
+        "When this process started, in seconds since 1970.",
+    )?;
     start.set(crate::clock::wall_ms() as f64 / 1000.0);
     Ok(start)
 }
@@ -171,7 +236,9 @@ impl ApplyMetrics {
 
 impl PeerMetrics {
     pub fn round_trip(&self, peer: u64, took: Duration) {
-        self.round_trip.with_label_values(&[peer.to_string().as_str()]).observe(took.as_secs_f64());
+        self.round_trip
+            .with_label_values(&[peer.to_string().as_str()])
+            .observe(took.as_secs_f64());
     }
 
     pub fn appends_in_flight(&self, peer: u64, in_flight: usize) {

@@ -74,11 +74,17 @@ pub struct LeaderContact {
 
 impl LeaderContact {
     pub fn new(election_timeout_max_ms: u64) -> Self {
-        Self { start: Instant::now(), heard_ms: AtomicU64::new(0), lease: Duration::from_millis(2 * election_timeout_max_ms) }
+        Self {
+            start: Instant::now(),
+            heard_ms: AtomicU64::new(0),
+            lease: Duration::from_millis(2 * election_timeout_max_ms),
+        }
     }
 
     fn heard(&self) {
-        let now_ms = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
+        let now_ms = u64::try_from(self.start.elapsed().as_millis())
+            .unwrap_or(u64::MAX)
+            .max(1);
         self.heard_ms.fetch_max(now_ms, Ordering::Relaxed);
     }
 
@@ -113,7 +119,11 @@ impl<S: StateStore> NodeCore<S> {
     /// The leader, if it was heard from within its lease.
     pub fn live_leader(&self) -> Option<u64> {
         let leader = self.leader_hint()?;
-        let live = if leader == self.book.id { self.holds_lease() } else { self.contact.is_fresh() };
+        let live = if leader == self.book.id {
+            self.holds_lease()
+        } else {
+            self.contact.is_fresh()
+        };
         live.then_some(leader)
     }
 
@@ -135,9 +145,11 @@ impl<S: StateStore> NodeCore<S> {
             drop(leadership.borrow_and_update());
             let leader = self.leader_hint();
             let attempt = match leader {
-                Some(leader) if leader == self.book.id => {
-                    self.proposer.propose(command.clone(), deadline).await.map_err(|error| self.explain(error))
-                }
+                Some(leader) if leader == self.book.id => self
+                    .proposer
+                    .propose(command.clone(), deadline)
+                    .await
+                    .map_err(|error| self.explain(error)),
                 Some(leader) if options.redirect => match self.book.client_url(leader) {
                     Some(client_url) => return Err(ReplicaError::Redirect { client_url }),
                     None => Err(Attempt::Again),
@@ -181,7 +193,10 @@ impl<S: StateStore> NodeCore<S> {
     async fn forward(&self, leader: u64, command: Bytes, deadline: Instant) -> Result<Outcome, Attempt> {
         let within = deadline.saturating_duration_since(Instant::now());
         let timeout_ms = u64::try_from(within.saturating_sub(FORWARD_MARGIN).as_millis()).unwrap_or(u64::MAX);
-        let request = Request::Forward { command: Blob(command), timeout_ms };
+        let request = Request::Forward {
+            command: Blob(command),
+            timeout_ms,
+        };
         let unknown = |reason: String| Err(Attempt::Final(ReplicaError::CommitUnknown(reason)));
         match self.pool.call(leader, Purpose::Forward, request, within).await {
             Ok(Reply::Forward(Ok(outcome))) => match Outcome::decode(&outcome.0) {
@@ -212,20 +227,27 @@ impl<S: StateStore> NodeCore<S> {
         }
         // The longest Request-Timeout-Ms of the contract.
         let deadline = Instant::now() + Duration::from_millis(timeout_ms.min(60_000));
-        self.proposer.propose(command, deadline).await.map_err(|error| match self.explain(error) {
-            Attempt::Again => ForwardError::NotLeader,
-            Attempt::Final(ReplicaError::NoLeader) => ForwardError::Expired,
-            Attempt::Final(ReplicaError::Overloaded(reason)) => ForwardError::Overloaded(reason),
-            Attempt::Final(ReplicaError::ShuttingDown) => ForwardError::ShuttingDown,
-            Attempt::Final(other) => ForwardError::Unknown(other.to_string()),
-        })
+        self.proposer
+            .propose(command, deadline)
+            .await
+            .map_err(|error| match self.explain(error) {
+                Attempt::Again => ForwardError::NotLeader,
+                Attempt::Final(ReplicaError::NoLeader) => ForwardError::Expired,
+                Attempt::Final(ReplicaError::Overloaded(reason)) => ForwardError::Overloaded(reason),
+                Attempt::Final(ReplicaError::ShuttingDown) => ForwardError::ShuttingDown,
+                Attempt::Final(other) => ForwardError::Unknown(other.to_string()),
+            })
     }
 
     // ---- reads ----
 
     /// On the leader: confirms by a round of heartbeats that it leads.
     pub async fn local_read_index(&self) -> Result<LogId, String> {
-        let (read, _) = self.raft.get_read_log_id(ReadPolicy::ReadIndex).await.map_err(|error| error.to_string())?;
+        let (read, _) = self
+            .raft
+            .get_read_log_id(ReadPolicy::ReadIndex)
+            .await
+            .map_err(|error| error.to_string())?;
         Ok(to_stored_log_id(*read.log_id()))
     }
 
@@ -234,7 +256,11 @@ impl<S: StateStore> NodeCore<S> {
         match self.leader_hint() {
             None => Err("no leader is known".to_owned()),
             Some(leader) if leader == self.book.id => self.local_read_index().await,
-            Some(leader) => match self.pool.call(leader, Purpose::Control, Request::ReadIndex, within).await {
+            Some(leader) => match self
+                .pool
+                .call(leader, Purpose::Control, Request::ReadIndex, within)
+                .await
+            {
                 Ok(Reply::ReadIndex(answer)) => answer,
                 Ok(other) => Err(format!("unexpected reply {other:?}")),
                 Err(error) => Err(error.to_string()),
@@ -255,7 +281,10 @@ impl<S: StateStore> NodeCore<S> {
                 Ok(Err(ReadIndexError::NotConfirmed(reason))) => tracing::debug!(%reason, "a read index round failed"),
                 Err(_) => return Err(ReplicaError::NoLeader),
             }
-            if tokio::time::timeout_at(deadline, tokio::time::sleep(RETRY_AFTER)).await.is_err() {
+            if tokio::time::timeout_at(deadline, tokio::time::sleep(RETRY_AFTER))
+                .await
+                .is_err()
+            {
                 return Err(ReplicaError::NoLeader);
             }
         }
@@ -268,7 +297,9 @@ impl<S: StateStore> NodeCore<S> {
         match tokio::time::timeout_at(deadline, reached).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) => Err(ReplicaError::ShuttingDown),
-            Err(_) => Err(ReplicaError::NotReady("it has not caught up with the state that was asked for".to_owned())),
+            Err(_) => Err(ReplicaError::NotReady(
+                "it has not caught up with the state that was asked for".to_owned(),
+            )),
         }
     }
 
@@ -307,7 +338,13 @@ impl<S: StateStore> NodeCore<S> {
             let metrics = metrics.borrow_watched();
             (metrics.current_term, metrics.last_log_index.unwrap_or(0))
         };
-        StatusAnswer { id: self.book.id, state: self.raft_state(), term, last_log, applied: self.applied.borrow().index() }
+        StatusAnswer {
+            id: self.book.id,
+            state: self.raft_state(),
+            term,
+            last_log,
+            applied: self.applied.borrow().index(),
+        }
     }
 
     fn readiness(&self) -> Result<(), String> {
@@ -345,7 +382,11 @@ impl<S: StateStore> NodeCore<S> {
         }))
         .await;
         let leader = self.live_leader();
-        let leader_last = answers.iter().flatten().find(|answer| Some(answer.id) == leader).map(|answer| answer.last_log);
+        let leader_last = answers
+            .iter()
+            .flatten()
+            .find(|answer| Some(answer.id) == leader)
+            .map(|answer| answer.last_log);
         let nodes: Vec<ClusterNode> = members
             .iter()
             .zip(answers)
@@ -366,7 +407,10 @@ impl<S: StateStore> NodeCore<S> {
                 }
             })
             .collect();
-        let reachable = nodes.iter().filter(|node| node.voter && node.state != RaftState::Unreachable).count();
+        let reachable = nodes
+            .iter()
+            .filter(|node| node.voter && node.state != RaftState::Unreachable)
+            .count();
         let majority = voters.len() / 2 + 1;
         ClusterStatus {
             cluster_id: self.book.cluster_id().unwrap_or_default(),

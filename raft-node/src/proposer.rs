@@ -67,7 +67,13 @@ pub struct Proposer {
 impl Proposer {
     pub fn start<S: StateStore>(raft: Raft<S>, applied: watch::Receiver<AppliedNow>, metrics: ProposalMetrics) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE_COMMANDS_MAX);
-        let pump = Pump { raft, applied, metrics: metrics.clone(), waiting, clock: None };
+        let pump = Pump {
+            raft,
+            applied,
+            metrics: metrics.clone(),
+            waiting,
+            clock: None,
+        };
         tokio::spawn(pump.run());
         Self { queue, metrics }
     }
@@ -76,7 +82,11 @@ impl Proposer {
     pub async fn propose(&self, command: Bytes, deadline: Instant) -> Result<Outcome, ProposeError> {
         let (answer, outcome) = oneshot::channel();
         let stage = Arc::new(AtomicU8::new(QUEUED));
-        let waiting = Waiting { command, stage: stage.clone(), answer };
+        let waiting = Waiting {
+            command,
+            stage: stage.clone(),
+            answer,
+        };
         match self.queue.try_send(waiting) {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Full(_)) => return self.failed(ProposeError::Overloaded),
@@ -92,7 +102,11 @@ impl Proposer {
             }
             Ok(Ok(Err(error))) => self.failed(error),
             Ok(Err(_)) => self.failed(unless_proposed(&stage, ProposeError::Stopped, "the node stopped")),
-            Err(_) => self.failed(unless_proposed(&stage, ProposeError::Expired, "no majority confirmed it in time")),
+            Err(_) => self.failed(unless_proposed(
+                &stage,
+                ProposeError::Expired,
+                "no majority confirmed it in time",
+            )),
         }
     }
 
@@ -152,7 +166,9 @@ impl<S: StateStore> Pump<S> {
         let mut bytes = 0;
         let mut next = Some(first);
         while let Some(waiting) = next {
-            let proposed = waiting.stage.compare_exchange(QUEUED, PROPOSED, Ordering::AcqRel, Ordering::Acquire);
+            let proposed = waiting
+                .stage
+                .compare_exchange(QUEUED, PROPOSED, Ordering::AcqRel, Ordering::Acquire);
             if proposed.is_ok() {
                 bytes += waiting.command.len();
                 commands.push(waiting.command.into());
@@ -163,8 +179,14 @@ impl<S: StateStore> Pump<S> {
             }
             next = self.waiting.try_recv().ok();
         }
-        let entry = PackedEntry { meta: self.clock().stamp(), commands };
-        Pack { payload: Payload(entry.encode().into()), answers }
+        let entry = PackedEntry {
+            meta: self.clock().stamp(),
+            commands,
+        };
+        Pack {
+            payload: Payload(entry.encode().into()),
+            answers,
+        }
     }
 
     /// The clock of this leadership. A new term goes on from what was applied before it.
@@ -190,7 +212,11 @@ struct Pack {
 async fn propose<S: StateStore>(raft: Raft<S>, pack: Pack) {
     let results = match raft.client_write(pack.payload).await {
         Ok(written) => {
-            assert_eq!(written.data.len(), pack.answers.len(), "apply answers every command of an entry");
+            assert_eq!(
+                written.data.len(),
+                pack.answers.len(),
+                "apply answers every command of an entry"
+            );
             written.data.into_iter().map(Ok).collect()
         }
         Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => {

@@ -46,7 +46,8 @@ impl ReadIndex {
     pub async fn get(&self) -> Answer {
         let (tx, rx) = oneshot::channel();
         self.queue.try_send(tx).map_err(|_| ReadIndexError::Overloaded)?;
-        rx.await.unwrap_or_else(|_| Err(ReadIndexError::NotConfirmed("this node is shutting down".to_owned())))
+        rx.await
+            .unwrap_or_else(|_| Err(ReadIndexError::NotConfirmed("this node is shutting down".to_owned())))
     }
 }
 
@@ -57,7 +58,9 @@ async fn run_rounds(mut waiting: mpsc::Receiver<oneshot::Sender<Answer>>, round:
         let answer = match tokio::time::timeout(ROUND_TIMEOUT, round()).await {
             Ok(Ok(log_id)) => Ok(log_id),
             Ok(Err(reason)) => Err(ReadIndexError::NotConfirmed(reason)),
-            Err(_) => Err(ReadIndexError::NotConfirmed("no majority confirmed the leader in time".to_owned())),
+            Err(_) => Err(ReadIndexError::NotConfirmed(
+                "no majority confirmed the leader in time".to_owned(),
+            )),
         };
         for reader in readers.drain(..) {
             // A reader whose deadline has passed is gone.
@@ -76,7 +79,11 @@ mod tests {
     use super::*;
 
     fn log_id(index: u64) -> LogId {
-        LogId { term: 1, leader: 1, index }
+        LogId {
+            term: 1,
+            leader: 1,
+            index,
+        }
     }
 
     /// A read that arrives while a round is in flight must not be answered by that round.

@@ -53,7 +53,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let identity = node_dir.identity();
     let store_cluster_id = node_dir.clone();
     let parts = Parts {
-        store_id: u128::from_str_radix(&identity.store_id, 16).context("the data directory's store id is not a number")?,
+        store_id: u128::from_str_radix(&identity.store_id, 16)
+            .context("the data directory's store id is not a number")?,
         cluster_id: identity.cluster_id,
         on_cluster_id: Arc::new(move |id| Ok(store_cluster_id.set_cluster_id(id)?)),
         log: log.clone(),
@@ -66,8 +67,16 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let core = start(&config, peer_listener, parts, stop_peers.clone()).await?;
     tokio::spawn(show_metrics(core.clone(), metrics, log.clone(), node_dir.clone()));
     let stop_http = CancellationToken::new();
-    let api = ApiConfig { registry, ..ApiConfig::default() };
-    let mut http = tokio::spawn(quorate_api::serve(client_listener, core.clone(), api, stop_http.clone().cancelled_owned()));
+    let api = ApiConfig {
+        registry,
+        ..ApiConfig::default()
+    };
+    let mut http = tokio::spawn(quorate_api::serve(
+        client_listener,
+        core.clone(),
+        api,
+        stop_http.clone().cancelled_owned(),
+    ));
     tracing::info!(
         node = config.id, client_addr = %config.client_addr, peer_addr = %config.peer_addr,
         data_dir = %config.data_dir.display(), version = env!("CARGO_PKG_VERSION"), "node started"
@@ -97,7 +106,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 }
 
 async fn listen(addr: std::net::SocketAddr, what: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(addr).await.with_context(|| format!("failed to listen on the {what} address {addr}"))
+    TcpListener::bind(addr)
+        .await
+        .with_context(|| format!("failed to listen on the {what} address {addr}"))
 }
 
 fn open_log(node_dir: &NodeDir, metrics: &Metrics, on_fatal: FatalHook) -> anyhow::Result<RocksLog> {
@@ -112,7 +123,9 @@ fn open_log(node_dir: &NodeDir, metrics: &Metrics, on_fatal: FatalHook) -> anyho
 /// The state is made from the log, which is synced first. A state that knows more than the log means
 /// that the log's disk has lost what it had acknowledged (trap 4 of the storage design).
 fn check_state_against_log(state: &RocksState, log: &RocksLog) -> anyhow::Result<()> {
-    let Some(applied) = state.applied()?.last else { return Ok(()) };
+    let Some(applied) = state.applied()?.last else {
+        return Ok(());
+    };
     let log_state = log.state();
     // An installed snapshot is ahead of the log until the log is purged up to it.
     let explained = log_state.last.max(state.installed());
@@ -186,11 +199,19 @@ fn measure(core: &Core, metrics: &Metrics, log: &RocksLog, node_dir: &NodeDir) {
         let raft = raft.borrow_watched();
         metrics.term.set(gauge(raft.current_term));
         metrics.last_log_index.set(gauge(raft.last_log_index.unwrap_or(0)));
-        metrics.committed_index.set(gauge(raft.local_committed.map_or(0, |id| id.index)));
+        metrics
+            .committed_index
+            .set(gauge(raft.local_committed.map_or(0, |id| id.index)));
     }
     metrics.applied_index.set(gauge(core.applied.borrow().index()));
-    metrics.disk_bytes.with_label_values(&["log"]).set(gauge(log.stats().disk_bytes));
-    metrics.disk_bytes.with_label_values(&["state"]).set(gauge(core.state.stats().disk_bytes));
+    metrics
+        .disk_bytes
+        .with_label_values(&["log"])
+        .set(gauge(log.stats().disk_bytes));
+    metrics
+        .disk_bytes
+        .with_label_values(&["state"])
+        .set(gauge(core.state.stats().disk_bytes));
     if let Ok(free) = node_dir.free_bytes() {
         metrics.disk_free_bytes.set(gauge(free));
     }

@@ -52,17 +52,37 @@ pub async fn start<L: LogStore, S: StateStore>(
     parts: Parts<L, S>,
     stop_peers: CancellationToken,
 ) -> anyhow::Result<Arc<NodeCore<S>>> {
-    let Parts { store_id, cluster_id, on_cluster_id, log, state, snapshot_dir, metrics, on_fatal } = parts;
+    let Parts {
+        store_id,
+        cluster_id,
+        on_cluster_id,
+        log,
+        state,
+        snapshot_dir,
+        metrics,
+        on_fatal,
+    } = parts;
     let book = Arc::new(PeerBook::new(config.id, store_id, &config.initial_cluster, cluster_id));
     let pool = Pool::new(book.clone(), metrics.peers.clone());
     let watchers = Arc::new(Watchers::default());
-    let machine =
-        Machine::open(state.clone(), &snapshot_dir, log.flushed(), watchers.clone(), metrics.apply.clone())
-            .context("failed to open the state")?;
+    let machine = Machine::open(
+        state.clone(),
+        &snapshot_dir,
+        log.flushed(),
+        watchers.clone(),
+        metrics.apply.clone(),
+    )
+    .context("failed to open the state")?;
     let applied = machine.applied_now();
-    let raft = Raft::new(config.id, raft_config(config)?, Network::new(pool.clone()), RaftLog::new(log), machine)
-        .await
-        .context("failed to start the Raft core")?;
+    let raft = Raft::new(
+        config.id,
+        raft_config(config)?,
+        Network::new(pool.clone()),
+        RaftLog::new(log),
+        machine,
+    )
+    .await
+    .context("failed to start the Raft core")?;
     let proposer = Proposer::start(raft.clone(), applied.clone(), metrics.proposals.clone());
     let rounds = metrics.read_index_rounds.clone();
     let core = Arc::new_cyclic(|core: &Weak<NodeCore<S>>| {
@@ -91,7 +111,10 @@ pub async fn start<L: LogStore, S: StateStore>(
     });
 
     // What the log already knows about the members comes before any peer is let in.
-    let membership = core.raft.with_raft_state(|state| state.membership_state.effective().clone()).await;
+    let membership = core
+        .raft
+        .with_raft_state(|state| state.membership_state.effective().clone())
+        .await;
     let membership = membership.context("failed to ask the Raft core")?;
     learn_members(&core, &membership, on_cluster_id.as_ref())?;
     tokio::spawn(follow_membership(core.clone(), on_cluster_id));

@@ -8,16 +8,16 @@ use std::time::Instant;
 
 use futures::{Stream, StreamExt};
 use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
-use quorate_state_machine::{Envelope, Epoch, Fatal, Outcome, Overlay, PackedEntry, Revision, SpaceId, View, apply, query};
+use quorate_state_machine::{
+    Envelope, Epoch, Fatal, Outcome, Overlay, PackedEntry, Revision, SpaceId, View, apply, query,
+};
 use quorate_storage::log;
 use quorate_storage::state::{Applied, StateStore};
 use tokio::sync::watch;
 
 use crate::membership::{decode_stored, encode_stored};
 use crate::metrics::ApplyMetrics;
-use crate::types::{
-    Entry, EntryPayload, LogId, StoredMembership, TypeConfig, to_raft_log_id, to_stored_log_id,
-};
+use crate::types::{Entry, EntryPayload, LogId, StoredMembership, TypeConfig, to_raft_log_id, to_stored_log_id};
 use crate::watchers::Watchers;
 
 /// Entries of one write to the state. An apply call may bring thousands when a node catches up; the
@@ -128,16 +128,23 @@ impl<S: StateStore> Machine<S> {
                 Ok((outcomes, overlay.into_changes(), now))
             })
             .map_err(|error: Fatal| io::Error::other(error))?;
-        let applied = Applied { last: Some(last), membership: encode_stored(&self.membership) };
+        let applied = Applied {
+            last: Some(last),
+            membership: encode_stored(&self.membership),
+        };
         self.state.write(changes, &applied).map_err(io::Error::other)?;
         self.last = Some(last);
-        self.metrics.observe(batch.len(), outcomes.iter().map(Vec::len).sum(), start.elapsed());
+        self.metrics
+            .observe(batch.len(), outcomes.iter().map(Vec::len).sum(), start.elapsed());
 
         self.applied.send_replace(now);
         let mut rooms_changed = Vec::new();
         for ((_, responder), outcomes) in batch.into_iter().zip(outcomes) {
-            rooms_changed
-                .extend(outcomes.iter().flat_map(|outcome| outcome.events.iter().map(|event| (event.room, event.rev.0))));
+            rooms_changed.extend(
+                outcomes
+                    .iter()
+                    .flat_map(|outcome| outcome.events.iter().map(|event| (event.room, event.rev.0))),
+            );
             if let Some(responder) = responder {
                 responder.send(outcomes);
             }
@@ -149,14 +156,20 @@ impl<S: StateStore> Machine<S> {
 
 /// Where the state stands after `last`.
 fn standing<V: View + ?Sized>(view: &V, last: Option<log::LogId>) -> Result<AppliedNow, Fatal> {
-    let query::Standing { epoch, revision, elapsed_ms } = query::standing(view, SpaceId::MAIN)?;
-    Ok(AppliedNow { log_id: last, epoch, revision, elapsed_ms })
+    let query::Standing {
+        epoch,
+        revision,
+        elapsed_ms,
+    } = query::standing(view, SpaceId::MAIN)?;
+    Ok(AppliedNow {
+        log_id: last,
+        epoch,
+        revision,
+        elapsed_ms,
+    })
 }
 
-fn apply_packed<V: View>(
-    overlay: &mut Overlay<V>,
-    bytes: &[u8],
-) -> Result<Vec<Outcome>, Fatal> {
+fn apply_packed<V: View>(overlay: &mut Overlay<V>, bytes: &[u8]) -> Result<Vec<Outcome>, Fatal> {
     let entry = PackedEntry::decode(bytes)?;
     entry
         .commands
@@ -194,14 +207,21 @@ impl<S: StateStore> RaftStateMachine<TypeConfig> for Machine<S> {
     }
 
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder<S> {
-        SnapshotBuilder { state: self.state.clone(), dir: self.snapshot_dir.clone(), newest: self.newest.clone() }
+        SnapshotBuilder {
+            state: self.state.clone(),
+            dir: self.snapshot_dir.clone(),
+            newest: self.newest.clone(),
+        }
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: PathBuf) -> io::Result<()> {
         let applied = self.state.install(&snapshot).map_err(io::Error::other)?;
         self.last = applied.last;
         self.membership = decode_stored(&applied.membership)?;
-        let now = self.state.read(|view| standing(view, applied.last)).map_err(io::Error::other)?;
+        let now = self
+            .state
+            .read(|view| standing(view, applied.last))
+            .map_err(io::Error::other)?;
         self.applied.send_replace(now);
         *self.newest.lock().expect("no panic while the lock is held") = Some((meta.clone(), snapshot));
         Ok(())
@@ -235,8 +255,10 @@ impl<S: StateStore> RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder<S> {
         let path = self.dir.join("checkpoint");
         // What the checkpoint holds is read from the finished checkpoint, never asked before.
         let Applied { last, membership } = self.state.checkpoint(&path).map_err(io::Error::other)?;
-        let meta =
-            SnapshotMeta { last_log_id: last.map(to_raft_log_id), last_membership: decode_stored(&membership)? };
+        let meta = SnapshotMeta {
+            last_log_id: last.map(to_raft_log_id),
+            last_membership: decode_stored(&membership)?,
+        };
         *self.newest.lock().expect("no panic while the lock is held") = Some((meta.clone(), path.clone()));
         Ok(Snapshot { meta, snapshot: path })
     }

@@ -43,7 +43,7 @@ impl fmt::Display for Payload {
 
 /// A node as the membership in the log knows it. Its identity is its id and its store id; the
 /// addresses are where it was last said to be.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Member {
     pub peer_addr: String,
     pub client_url: String,
@@ -52,17 +52,37 @@ pub struct Member {
 }
 
 pub fn to_stored_log_id(id: LogId) -> log::LogId {
-    log::LogId { term: id.leader_id.term, leader: id.leader_id.node_id, index: id.index }
+    log::LogId {
+        term: id.leader_id.term,
+        leader: id.leader_id.node_id,
+        index: id.index,
+    }
 }
 
 pub fn to_raft_log_id(id: log::LogId) -> LogId {
-    LogId { leader_id: LeaderId { term: id.term, node_id: id.leader }, index: id.index }
+    LogId {
+        leader_id: LeaderId {
+            term: id.term,
+            node_id: id.leader,
+        },
+        index: id.index,
+    }
 }
 
 pub fn to_stored_vote(vote: Vote) -> log::Vote {
-    log::Vote { term: vote.leader_id.term, leader: vote.leader_id.node_id, committed: vote.committed }
+    log::Vote {
+        term: vote.leader_id.term,
+        leader: vote.leader_id.node_id,
+        committed: vote.committed,
+    }
 }
 
 pub fn to_raft_vote(vote: log::Vote) -> Vote {
-    Vote { leader_id: LeaderId { term: vote.term, node_id: vote.leader }, committed: vote.committed }
+    Vote {
+        leader_id: LeaderId {
+            term: vote.term,
+            node_id: vote.leader,
+        },
+        committed: vote.committed,
+    }
 }

@@ -26,8 +26,13 @@ async fn five_nodes_go_on_without_two_refuse_without_three_and_recover() {
     let first = cluster.leader().await.unwrap();
     let second = cluster.others(first)[0];
     chat.history.fault("kill-two", Some(first));
+    let begun = Instant::now();
     cluster.kill_together(&[first, second]).await.unwrap();
     chat.wait_acknowledged(100, SOON).await.unwrap();
+    println!(
+        "two killed, the leader among them: {:?} without an acknowledgement",
+        chat.longest_gap(begun)
+    );
     load.stop().await.unwrap();
 
     // A third, so that a leader is left that cannot know yet.
@@ -75,8 +80,11 @@ async fn five_nodes_go_on_without_two_refuse_without_three_and_recover() {
 
     // Two come back and nothing else is done.
     let load = Load::start(&chat, &alive, 4, 2);
+    let begun = Instant::now();
     cluster.restart(second).unwrap();
     cluster.restart(third).unwrap();
+    chat.wait_acknowledged(1, SOON).await.unwrap();
+    println!("two restarted: the first acknowledgement after {:?}", begun.elapsed());
     chat.wait_acknowledged(100, SOON).await.unwrap();
     load.stop().await.unwrap();
     cluster.restart(first).unwrap();

@@ -194,8 +194,8 @@ fn parse_file(text: &str) -> Result<Settings, String> {
 
 /// Logs go to standard error: standard output is for answers.
 fn start_logging(format: Option<LogFormat>, filter: Option<&str>) -> Result<(), Failure> {
-    let filter =
-        EnvFilter::try_new(filter.unwrap_or(LOG_FILTER)).map_err(|error| Failure::Usage(format!("log-filter: {error}")))?;
+    let filter = EnvFilter::try_new(filter.unwrap_or(LOG_FILTER))
+        .map_err(|error| Failure::Usage(format!("log-filter: {error}")))?;
     let on_terminal = std::io::stderr().is_terminal();
     let format = format.unwrap_or(if on_terminal { LogFormat::Text } else { LogFormat::Json });
     let builder = tracing_subscriber::fmt()

@@ -27,7 +27,9 @@ struct Known {
 /// Why a node at the other end is not who it must be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Stranger {
-    #[error("node {id} has store {found:032x}, but the cluster knows it with store {known:032x}: its disk was wiped or swapped")]
+    #[error(
+        "node {id} has store {found:032x}, but the cluster knows it with store {known:032x}: its disk was wiped or swapped"
+    )]
     OtherStore { id: u64, known: u128, found: u128 },
     #[error("node {id} belongs to cluster {found}, this one to {own}")]
     OtherCluster { id: u64, own: String, found: String },
@@ -41,7 +43,10 @@ impl PeerBook {
             id,
             store_id,
             initial: initial.iter().map(|member| (member.id, member.clone())).collect(),
-            known: RwLock::new(Known { cluster_id, members: BTreeMap::new() }),
+            known: RwLock::new(Known {
+                cluster_id,
+                members: BTreeMap::new(),
+            }),
         }
     }
 
@@ -91,11 +96,19 @@ impl PeerBook {
         if let (Some(own), Some(found)) = (known.cluster_id.as_deref(), cluster_id)
             && own != found
         {
-            return Err(Stranger::OtherCluster { id, own: own.to_owned(), found: found.to_owned() });
+            return Err(Stranger::OtherCluster {
+                id,
+                own: own.to_owned(),
+                found: found.to_owned(),
+            });
         }
         match known.members.get(&id) {
             Some(member) if member.store_id == store_id => Ok(()),
-            Some(member) => Err(Stranger::OtherStore { id, known: member.store_id, found: store_id }),
+            Some(member) => Err(Stranger::OtherStore {
+                id,
+                known: member.store_id,
+                found: store_id,
+            }),
             None if known.members.is_empty() && self.initial.contains_key(&id) => Ok(()),
             None => Err(Stranger::NotAMember { id }),
         }
@@ -116,13 +129,21 @@ mod tests {
 
     fn book() -> PeerBook {
         let initial: Vec<_> = (1..=3)
-            .map(|id| InitialMember { id, peer_addr: format!("p{id}"), client_url: format!("u{id}") })
+            .map(|id| InitialMember {
+                id,
+                peer_addr: format!("p{id}"),
+                client_url: format!("u{id}"),
+            })
             .collect();
         PeerBook::new(1, 11, &initial, Some("c".to_owned()))
     }
 
     fn know(book: &PeerBook) {
-        let member = |id: u64| Member { peer_addr: "old".into(), client_url: "old".into(), store_id: u128::from(id) * 11 };
+        let member = |id: u64| Member {
+            peer_addr: "old".into(),
+            client_url: "old".into(),
+            store_id: u128::from(id) * 11,
+        };
         let nodes: BTreeMap<_, _> = [1, 2, 4].map(|id| (id, member(id))).into();
         book.set_members(&Membership::new(vec![[1, 2, 4].into()], nodes).unwrap());
     }
@@ -139,9 +160,19 @@ mod tests {
         let book = book();
         know(&book);
         assert_eq!(book.check(2, 22, Some("c")), Ok(()));
-        assert_eq!(book.check(2, 23, Some("c")), Err(Stranger::OtherStore { id: 2, known: 22, found: 23 }));
+        assert_eq!(
+            book.check(2, 23, Some("c")),
+            Err(Stranger::OtherStore {
+                id: 2,
+                known: 22,
+                found: 23
+            })
+        );
         assert_eq!(book.check(3, 33, Some("c")), Err(Stranger::NotAMember { id: 3 }));
-        assert!(matches!(book.check(2, 22, Some("d")), Err(Stranger::OtherCluster { .. })));
+        assert!(matches!(
+            book.check(2, 22, Some("d")),
+            Err(Stranger::OtherCluster { .. })
+        ));
     }
 
     #[test]

@@ -74,17 +74,29 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub async fn dial(addr: String, book: &PeerBook, to: u64, purpose: Purpose, within: Duration) -> Result<Self, DialError> {
+    pub async fn dial(
+        addr: String,
+        book: &PeerBook,
+        to: u64,
+        purpose: Purpose,
+        within: Duration,
+    ) -> Result<Self, DialError> {
         let stream = match timeout(within, TcpStream::connect(&addr)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return Err(DialError::Connect { addr, error }),
-            Err(_) => return Err(DialError::Timeout { addr, ms: within.as_millis() }),
+            Err(_) => {
+                return Err(DialError::Timeout {
+                    addr,
+                    ms: within.as_millis(),
+                });
+            }
         };
         if let Err(error) = tune(&stream) {
             return Err(DialError::Connect { addr, error });
         }
-        let (wire, greeted) =
-            greet(stream, book, to, purpose).await.map_err(|error| DialError::Handshake { addr, error })?;
+        let (wire, greeted) = greet(stream, book, to, purpose)
+            .await
+            .map_err(|error| DialError::Handshake { addr, error })?;
         Ok(Self::start(wire, greeted))
     }
 
@@ -137,8 +149,14 @@ impl Connection {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let frame = encode_frame(&Frame { id, body: request });
         let (tx, rx) = oneshot::channel();
-        let _forget = Forget { pending: &self.pending, id };
-        self.pending.lock().expect("no panic while the lock is held").insert(id, tx);
+        let _forget = Forget {
+            pending: &self.pending,
+            id,
+        };
+        self.pending
+            .lock()
+            .expect("no panic while the lock is held")
+            .insert(id, tx);
         let sent = async {
             tokio::select! {
                 biased;
@@ -150,7 +168,9 @@ impl Connection {
             sent.await?;
             rx.await.map_err(|_| CallError::Lost)
         };
-        timeout(within, exchange).await.unwrap_or_else(|_| Err(CallError::Timeout(within.as_millis())))
+        timeout(within, exchange)
+            .await
+            .unwrap_or_else(|_| Err(CallError::Timeout(within.as_millis())))
     }
 
     /// Sends without waiting for a reply; replies of the session come through [`Self::open_session`].
@@ -186,7 +206,10 @@ struct Forget<'a> {
 
 impl Drop for Forget<'_> {
     fn drop(&mut self) {
-        self.pending.lock().expect("no panic while the lock is held").remove(&self.id);
+        self.pending
+            .lock()
+            .expect("no panic while the lock is held")
+            .remove(&self.id);
     }
 }
 
@@ -212,7 +235,10 @@ async fn read_replies(mut stream: SplitStream<Wire>, pending: Pending, sessions:
                 }
             }
             body => {
-                let waiting = pending.lock().expect("no panic while the lock is held").remove(&frame.id);
+                let waiting = pending
+                    .lock()
+                    .expect("no panic while the lock is held")
+                    .remove(&frame.id);
                 if let Some(tx) = waiting {
                     let _ = tx.send(body);
                 }
@@ -228,7 +254,9 @@ async fn read_replies(mut stream: SplitStream<Wire>, pending: Pending, sessions:
 /// Small frames must not wait for more to come, and a peer whose machine vanished must be noticed.
 pub fn tune(stream: &TcpStream) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
-    let keepalive = socket2::TcpKeepalive::new().with_time(Duration::from_secs(10)).with_interval(Duration::from_secs(2));
+    let keepalive = socket2::TcpKeepalive::new()
+        .with_time(Duration::from_secs(10))
+        .with_interval(Duration::from_secs(2));
     let socket = socket2::SockRef::from(stream);
     socket.set_tcp_keepalive(&keepalive)?;
     #[cfg(target_os = "linux")]

@@ -16,9 +16,7 @@ use quorate_storage::log::{LogId, Vote};
 use tokio_util::codec::LengthDelimitedCodec;
 
 use crate::membership::{to_entry, to_record};
-use crate::types::{
-    AppendRequest, TypeConfig, to_raft_log_id, to_raft_vote, to_stored_log_id, to_stored_vote,
-};
+use crate::types::{AppendRequest, TypeConfig, to_raft_log_id, to_raft_vote, to_stored_log_id, to_stored_vote};
 
 /// The versions of this protocol that this build speaks.
 pub const PROTOCOL_MIN: u32 = 1;
@@ -55,22 +53,35 @@ pub enum Request {
     /// A heartbeat, or entries outside a stream.
     Append(Append),
     /// Part of a stream of appends. A new session begins when openraft starts a stream anew.
-    StreamAppend { session: u64, append: Append },
+    StreamAppend {
+        session: u64,
+        append: Append,
+    },
     PreVote(VoteAsk),
     Vote(VoteAsk),
-    TransferLeader { from: Vote, to: u64, last_log_id: Option<LogId> },
+    TransferLeader {
+        from: Vote,
+        to: u64,
+        last_log_id: Option<LogId>,
+    },
     /// The leader confirms by a round of heartbeats that it leads and says up to which entry a read
     /// must wait (Raft dissertation, section 6.4).
     ReadIndex,
     /// A client's write: an encoded `Envelope`.
-    Forward { command: Blob, timeout_ms: u64 },
+    Forward {
+        command: Blob,
+        timeout_ms: u64,
+    },
     Status,
 }
 
 #[derive(Debug, Encode, Decode)]
 pub enum Reply {
     Append(AppendOutcome),
-    StreamAppend { session: u64, outcome: StreamOutcome },
+    StreamAppend {
+        session: u64,
+        outcome: StreamOutcome,
+    },
     Vote(VoteAnswer),
     TransferLeader(Result<(), String>),
     ReadIndex(Result<LogId, String>),
@@ -179,7 +190,9 @@ impl<'de, C> BorrowDecode<'de, C> for Blob {
 
 /// How frames are cut out of the byte stream.
 pub fn framing() -> LengthDelimitedCodec {
-    LengthDelimitedCodec::builder().max_frame_length(FRAME_BYTES_MAX).new_codec()
+    LengthDelimitedCodec::builder()
+        .max_frame_length(FRAME_BYTES_MAX)
+        .new_codec()
 }
 
 pub fn encode<T: Encode>(kind: Kind, body: &T) -> Bytes {
@@ -208,7 +221,10 @@ impl Append {
                 .entries
                 .iter()
                 .map(to_record)
-                .map(|record| WireRecord { id: record.id, payload: Blob(record.payload) })
+                .map(|record| WireRecord {
+                    id: record.id,
+                    payload: Blob(record.payload),
+                })
                 .collect(),
         }
     }
@@ -217,7 +233,12 @@ impl Append {
         let entries = self
             .entries
             .into_iter()
-            .map(|record| to_entry(quorate_storage::log::Record { id: record.id, payload: record.payload.0 }))
+            .map(|record| {
+                to_entry(quorate_storage::log::Record {
+                    id: record.id,
+                    payload: record.payload.0,
+                })
+            })
             .collect::<io::Result<_>>()?;
         Ok(AppendRequest {
             vote: to_raft_vote(self.vote),
@@ -295,7 +316,11 @@ impl VoteAnswer {
     }
 
     pub fn into_raft(self) -> VoteResponse<TypeConfig> {
-        VoteResponse::new(to_raft_vote(self.vote), self.last_log_id.map(to_raft_log_id), self.granted)
+        VoteResponse::new(
+            to_raft_vote(self.vote),
+            self.last_log_id.map(to_raft_log_id),
+            self.granted,
+        )
     }
 }
 
@@ -314,13 +339,26 @@ mod tests {
 
     #[test]
     fn an_append_travels_and_keeps_its_bytes() {
-        let log_id = |index| to_raft_log_id(LogId { term: 2, leader: 1, index });
+        let log_id = |index| {
+            to_raft_log_id(LogId {
+                term: 2,
+                leader: 1,
+                index,
+            })
+        };
         let request = AppendRequest {
-            vote: to_raft_vote(Vote { term: 2, leader: 1, committed: true }),
+            vote: to_raft_vote(Vote {
+                term: 2,
+                leader: 1,
+                committed: true,
+            }),
             prev_log_id: Some(log_id(4)),
             leader_commit: Some(log_id(3)),
             entries: vec![
-                Entry { log_id: log_id(5), payload: EntryPayload::Blank },
+                Entry {
+                    log_id: log_id(5),
+                    payload: EntryPayload::Blank,
+                },
                 Entry {
                     log_id: log_id(6),
                     payload: EntryPayload::Normal(Payload(Bytes::from_static(&[2, 1, 7]))),
@@ -329,23 +367,36 @@ mod tests {
         };
         let bytes = encode_frame(&Frame {
             id: 8,
-            body: Request::StreamAppend { session: 3, append: Append::from_raft(&request) },
+            body: Request::StreamAppend {
+                session: 3,
+                append: Append::from_raft(&request),
+            },
         });
         // Golden bytes: a node of another build reads these.
         assert_eq!(
             bytes.as_ref(),
-            [97, 1, 8, 1, 3, 2, 1, 1, 1, 2, 1, 4, 1, 2, 1, 3, 2, 2, 1, 5, 0, 2, 1, 6, 3, 2, 1, 7]
+            [
+                97, 1, 8, 1, 3, 2, 1, 1, 1, 2, 1, 4, 1, 2, 1, 3, 2, 2, 1, 5, 0, 2, 1, 6, 3, 2, 1, 7
+            ]
         );
         let frame: Frame<Request> = decode_frame(&bytes).unwrap();
-        let Request::StreamAppend { session: 3, append } = frame.body else { panic!("another request: {frame:?}") };
+        let Request::StreamAppend { session: 3, append } = frame.body else {
+            panic!("another request: {frame:?}")
+        };
         let back = append.into_raft().unwrap();
-        assert_eq!((back.vote, back.prev_log_id, back.leader_commit), (request.vote, Some(log_id(4)), Some(log_id(3))));
+        assert_eq!(
+            (back.vote, back.prev_log_id, back.leader_commit),
+            (request.vote, Some(log_id(4)), Some(log_id(3)))
+        );
         assert_eq!(back.entries, request.entries);
     }
 
     #[test]
     fn damaged_frames_are_errors() {
-        let bytes = encode_frame(&Frame { id: 1, body: Request::Status });
+        let bytes = encode_frame(&Frame {
+            id: 1,
+            body: Request::Status,
+        });
         assert!(decode_frame::<Request>(&bytes[..2]).is_err());
         assert!(decode_frame::<Request>(&[0; 12]).is_err());
         assert!(decode_frame::<Request>(&[]).is_err());

@@ -34,7 +34,13 @@ pub struct Hello {
 
 #[derive(Debug, Encode, Decode)]
 pub enum Welcome {
-    Accepted { protocol: u32, id: u64, store_id: u128, cluster_id: Option<String>, empty: bool },
+    Accepted {
+        protocol: u32,
+        id: u64,
+        store_id: u128,
+        cluster_id: Option<String>,
+        empty: bool,
+    },
     Refused {
         reason: String,
         /// The store that the refusing side knows under the dialler's id, if it is another one.
@@ -70,7 +76,12 @@ pub enum HandshakeError {
 }
 
 /// The dialling side.
-pub async fn greet(stream: TcpStream, book: &PeerBook, to: u64, purpose: Purpose) -> Result<(Wire, Greeted), HandshakeError> {
+pub async fn greet(
+    stream: TcpStream,
+    book: &PeerBook,
+    to: u64,
+    purpose: Purpose,
+) -> Result<(Wire, Greeted), HandshakeError> {
     let mut wire = Framed::new(stream, framing());
     let hello = Hello {
         protocol_min: PROTOCOL_MIN,
@@ -89,12 +100,26 @@ pub async fn greet(stream: TcpStream, book: &PeerBook, to: u64, purpose: Purpose
         .ok_or(HandshakeError::Ended)??;
     match decode(Kind::PeerHello, &bytes)? {
         Welcome::Refused { reason, known_store } => Err(HandshakeError::Refused { reason, known_store }),
-        Welcome::Accepted { id, store_id, cluster_id, empty, .. } => {
+        Welcome::Accepted {
+            id,
+            store_id,
+            cluster_id,
+            empty,
+            ..
+        } => {
             if id != to {
                 return Err(HandshakeError::OtherNode(id, to));
             }
             book.check(id, store_id, cluster_id.as_deref())?;
-            Ok((wire, Greeted { id, store_id, cluster_id, empty }))
+            Ok((
+                wire,
+                Greeted {
+                    id,
+                    store_id,
+                    cluster_id,
+                    empty,
+                },
+            ))
         }
     }
 }
@@ -108,13 +133,20 @@ pub struct Wiped {
 
 /// The accepting side: who dialled and what for. `empty` says whether this node's own store is.
 /// A refusal is sent to the dialler and returned as an error.
-pub async fn welcome(stream: TcpStream, book: &PeerBook, empty: bool) -> Result<(Wire, Hello), (HandshakeError, Option<Wiped>)> {
+pub async fn welcome(
+    stream: TcpStream,
+    book: &PeerBook,
+    empty: bool,
+) -> Result<(Wire, Hello), (HandshakeError, Option<Wiped>)> {
     let mut wire = Framed::new(stream, framing());
     let hello = receive_hello(&mut wire).await.map_err(|error| (error, None))?;
     let wiped = hello
         .to_store
         .filter(|known| hello.to == book.id && *known != book.store_id)
-        .map(|known| Wiped { told_by: hello.from, known });
+        .map(|known| Wiped {
+            told_by: hello.from,
+            known,
+        });
     let answer = match check_hello(&hello, book) {
         Ok(protocol) => Welcome::Accepted {
             protocol,
@@ -128,7 +160,9 @@ pub async fn welcome(stream: TcpStream, book: &PeerBook, empty: bool) -> Result<
             Welcome::Refused { reason, known_store }
         }
     };
-    wire.send(encode(Kind::PeerHello, &answer)).await.map_err(|error| (error.into(), wiped.clone()))?;
+    wire.send(encode(Kind::PeerHello, &answer))
+        .await
+        .map_err(|error| (error.into(), wiped.clone()))?;
     match answer {
         Welcome::Accepted { .. } => Ok((wire, hello)),
         Welcome::Refused { reason, known_store } => Err((HandshakeError::Refused { reason, known_store }, wiped)),
@@ -158,8 +192,14 @@ fn check_hello(hello: &Hello, book: &PeerBook) -> Result<u32, String> {
     if let Some(known) = hello.to_store
         && known != book.store_id
     {
-        return Err(Stranger::OtherStore { id: book.id, known, found: book.store_id }.to_string());
+        return Err(Stranger::OtherStore {
+            id: book.id,
+            known,
+            found: book.store_id,
+        }
+        .to_string());
     }
-    book.check(hello.from, hello.from_store, hello.cluster_id.as_deref()).map_err(|stranger| stranger.to_string())?;
+    book.check(hello.from, hello.from_store, hello.cluster_id.as_deref())
+        .map_err(|stranger| stranger.to_string())?;
     Ok(protocol)
 }

@@ -48,11 +48,19 @@ impl RaftNetworkFactory<TypeConfig> for Network {
     type Network = PeerClient;
 
     async fn new_client(&mut self, target: u64, _node: &Member) -> PeerClient {
-        PeerClient { pool: self.pool.clone(), target, heartbeats: false }
+        PeerClient {
+            pool: self.pool.clone(),
+            target,
+            heartbeats: false,
+        }
     }
 
     async fn new_heartbeat_client(&mut self, target: u64, _node: &Member) -> PeerClient {
-        PeerClient { pool: self.pool.clone(), target, heartbeats: true }
+        PeerClient {
+            pool: self.pool.clone(),
+            target,
+            heartbeats: true,
+        }
     }
 }
 
@@ -65,14 +73,23 @@ pub struct PeerClient {
 
 impl PeerClient {
     /// Calls on the control connection, which data cannot block.
-    async fn control(&self, request: Request, action: RPCTypes, within: Duration) -> Result<Reply, RPCError<TypeConfig>> {
+    async fn control(
+        &self,
+        request: Request,
+        action: RPCTypes,
+        within: Duration,
+    ) -> Result<Reply, RPCError<TypeConfig>> {
         let reply = self.pool.call(self.target, Purpose::Control, request, within).await;
         match reply {
             Ok(Reply::Stopped(reason)) => Err(unreachable(reason)),
             Ok(reply) => Ok(reply),
-            Err(CallError::Timeout(_)) => {
-                Err(Timeout { action, id: self.pool.book.id, target: self.target, timeout: within }.into())
+            Err(CallError::Timeout(_)) => Err(Timeout {
+                action,
+                id: self.pool.book.id,
+                target: self.target,
+                timeout: within,
             }
+            .into()),
             // A peer that cannot be reached makes openraft back off.
             Err(error) => Err(unreachable(error)),
         }
@@ -96,7 +113,10 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
         let request = Request::Append(Append::from_raft(&rpc));
-        match self.control(request, RPCTypes::AppendEntries, option.hard_ttl()).await? {
+        match self
+            .control(request, RPCTypes::AppendEntries, option.hard_ttl())
+            .await?
+        {
             Reply::Append(outcome) => Ok(outcome.into_raft()),
             other => Err(unexpected(&other)),
         }
@@ -108,7 +128,10 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         &'s mut self,
         input: S,
         option: RPCOption,
-    ) -> BoxFuture<'s, Result<BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>>, RPCError<TypeConfig>>>
+    ) -> BoxFuture<
+        's,
+        Result<BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>>, RPCError<TypeConfig>>,
+    >
     where
         S: Stream<Item = AppendRequest> + Send + Unpin + 'static,
     {
@@ -145,7 +168,10 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
                     permit.forget();
                     let in_flight = IN_FLIGHT_APPENDS_MAX - send_window.available_permits();
                     send_pool.metrics.appends_in_flight(target, in_flight);
-                    let request = Request::StreamAppend { session, append: Append::from_raft(&append) };
+                    let request = Request::StreamAppend {
+                        session,
+                        append: Append::from_raft(&append),
+                    };
                     // A failure shows as the end of the replies.
                     if sent_tx.send(()).await.is_err() || connection.send_in_session(request).await.is_err() {
                         break;
@@ -154,8 +180,15 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
                 }
             }));
 
-            let answers =
-                Answers { pool, target, window, sent_rx, started: Some(started), replies: None, _sender: sender };
+            let answers = Answers {
+                pool,
+                target,
+                window,
+                sent_rx,
+                started: Some(started),
+                replies: None,
+                _sender: sender,
+            };
             let answers: BoxStream<'s, _> = Box::pin(stream::unfold(Some(answers), |answers| async move {
                 let mut answers = answers?;
                 let result = answers.next().await?;
@@ -171,7 +204,14 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        match self.control(Request::Vote(VoteAsk::from_raft(&rpc)), RPCTypes::Vote, option.hard_ttl()).await? {
+        match self
+            .control(
+                Request::Vote(VoteAsk::from_raft(&rpc)),
+                RPCTypes::Vote,
+                option.hard_ttl(),
+            )
+            .await?
+        {
             Reply::Vote(answer) => Ok(answer.into_raft()),
             other => Err(unexpected(&other)),
         }
@@ -182,7 +222,14 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        match self.control(Request::PreVote(VoteAsk::from_raft(&rpc)), RPCTypes::Vote, option.hard_ttl()).await? {
+        match self
+            .control(
+                Request::PreVote(VoteAsk::from_raft(&rpc)),
+                RPCTypes::Vote,
+                option.hard_ttl(),
+            )
+            .await?
+        {
             Reply::Vote(answer) => Ok(answer.into_raft()),
             other => Err(unexpected(&other)),
         }
@@ -196,7 +243,9 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         // The log is kept whole in this version, so every node catches up from entries.
-        Err(StreamingError::Unreachable(Unreachable::from_string("this version does not send snapshots")))
+        Err(StreamingError::Unreachable(Unreachable::from_string(
+            "this version does not send snapshots",
+        )))
     }
 
     async fn transfer_leader(
@@ -204,7 +253,10 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         req: TransferLeaderRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
-        match self.control(transfer_from_raft(&req), RPCTypes::TransferLeader, option.hard_ttl()).await? {
+        match self
+            .control(transfer_from_raft(&req), RPCTypes::TransferLeader, option.hard_ttl())
+            .await?
+        {
             Reply::TransferLeader(Ok(())) => Ok(Ok(())),
             Reply::TransferLeader(Err(reason)) => Err(RPCError::Network(NetworkError::from_string(reason))),
             other => Err(unexpected(&other)),

@@ -39,11 +39,20 @@ struct Slot {
 
 impl Pool {
     pub fn new(book: Arc<PeerBook>, metrics: PeerMetrics) -> Arc<Self> {
-        Arc::new(Self { book, metrics, slots: Mutex::default() })
+        Arc::new(Self {
+            book,
+            metrics,
+            slots: Mutex::default(),
+        })
     }
 
     /// The connection to a peer, dialled if there is none.
-    pub async fn connection(self: &Arc<Self>, to: u64, purpose: Purpose, within: Duration) -> Result<Arc<Connection>, DialError> {
+    pub async fn connection(
+        self: &Arc<Self>,
+        to: u64,
+        purpose: Purpose,
+        within: Duration,
+    ) -> Result<Arc<Connection>, DialError> {
         let mut dialled = {
             let mut slots = self.slots.lock().expect("no panic while the lock is held");
             let slot = slots.entry((to, purpose)).or_default();
@@ -74,7 +83,10 @@ impl Pool {
         match waited {
             Ok(Ok(dialled)) => dialled.clone().expect("waited for it").map_err(DialError::Failed),
             Ok(Err(_)) => Err(DialError::Failed("the dial was given up".to_owned())),
-            Err(_) => Err(DialError::Timeout { addr: format!("node {to}"), ms: within.as_millis() }),
+            Err(_) => Err(DialError::Timeout {
+                addr: format!("node {to}"),
+                ms: within.as_millis(),
+            }),
         }
     }
 
@@ -109,7 +121,13 @@ impl Pool {
     }
 
     /// One request and its reply, over the peer's connection for this purpose.
-    pub async fn call(self: &Arc<Self>, to: u64, purpose: Purpose, request: Request, within: Duration) -> Result<Reply, CallError> {
+    pub async fn call(
+        self: &Arc<Self>,
+        to: u64,
+        purpose: Purpose,
+        request: Request,
+        within: Duration,
+    ) -> Result<Reply, CallError> {
         let start = Instant::now();
         let connection = self.connection(to, purpose, within).await?;
         let reply = connection.call(request, within.saturating_sub(start.elapsed())).await?;

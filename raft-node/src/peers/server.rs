@@ -114,7 +114,12 @@ fn spawn_writer(mut sink: futures::stream::SplitSink<Wire, Bytes>) -> mpsc::Send
 }
 
 async fn next_request(stream: &mut SplitStream<Wire>) -> Option<Frame<Request>> {
-    match stream.next().await?.map_err(std::io::Error::from).and_then(|bytes| decode_frame(&bytes)) {
+    match stream
+        .next()
+        .await?
+        .map_err(std::io::Error::from)
+        .and_then(|bytes| decode_frame(&bytes))
+    {
         Ok(frame) => Some(frame),
         Err(error) => {
             tracing::warn!(%error, "a peer sent what cannot be read; its connection ends");
@@ -129,7 +134,9 @@ async fn serve_requests<S: StateStore>(wire: Wire, core: Arc<NodeCore<S>>) {
     let replies = spawn_writer(sink);
     let in_progress = Arc::new(Semaphore::new(REQUESTS_MAX));
     while let Some(frame) = next_request(&mut stream).await {
-        let Ok(permit) = in_progress.clone().acquire_owned().await else { return };
+        let Ok(permit) = in_progress.clone().acquire_owned().await else {
+            return;
+        };
         let (core, replies) = (core.clone(), replies.clone());
         tokio::spawn(async move {
             let body = answer(&core, frame.body).await;
@@ -178,9 +185,9 @@ async fn answer<S: StateStore>(core: &NodeCore<S>, request: Request) -> Reply {
             }))
         }
         Request::Status => Reply::Status(core.status_answer()),
-        Request::StreamAppend { .. } => {
-            Reply::Forward(Err(ForwardError::Unknown("a stream of appends has its own connection".to_owned())))
-        }
+        Request::StreamAppend { .. } => Reply::Forward(Err(ForwardError::Unknown(
+            "a stream of appends has its own connection".to_owned(),
+        ))),
     }
 }
 
@@ -216,9 +223,15 @@ async fn serve_appends<S: StateStore>(wire: Wire, core: Arc<NodeCore<S>>) {
     }
 }
 
-fn start_session<S: StateStore>(core: &NodeCore<S>, session: u64, replies: mpsc::Sender<Bytes>) -> mpsc::Sender<AppendRequest> {
+fn start_session<S: StateStore>(
+    core: &NodeCore<S>,
+    session: u64,
+    replies: mpsc::Sender<Bytes>,
+) -> mpsc::Sender<AppendRequest> {
     let (tx, rx) = mpsc::channel(APPEND_QUEUE);
-    let results = core.raft.stream_append(stream::unfold(rx, |mut rx| async move { rx.recv().await.map(|append| (append, rx)) }));
+    let results = core.raft.stream_append(stream::unfold(rx, |mut rx| async move {
+        rx.recv().await.map(|append| (append, rx))
+    }));
     tokio::spawn(async move {
         let mut results = std::pin::pin!(results);
         while let Some(result) = results.next().await {
@@ -226,7 +239,10 @@ fn start_session<S: StateStore>(core: &NodeCore<S>, session: u64, replies: mpsc:
                 Ok(result) => StreamOutcome::from_raft(result),
                 Err(fatal) => StreamOutcome::Stopped(fatal.to_string()),
             };
-            let frame = encode_frame(&Frame { id: 0, body: Reply::StreamAppend { session, outcome } });
+            let frame = encode_frame(&Frame {
+                id: 0,
+                body: Reply::StreamAppend { session, outcome },
+            });
             if replies.send(frame).await.is_err() {
                 return;
             }

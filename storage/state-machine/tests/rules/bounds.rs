@@ -1,7 +1,8 @@
 //! What happens at the bounds that only much data reaches.
 
 use quorate_state_machine::apply::Response;
-use quorate_state_machine::limits::MEMBERSHIPS_ENDED_MAX;
+use quorate_state_machine::command::Patch;
+use quorate_state_machine::limits::{ATTRIBUTES_BYTES_MAX, MEMBERSHIPS_ENDED_MAX};
 use quorate_state_machine::query::QueryBody;
 use quorate_state_machine::{Answer, Caller, Code, Command, Conditions, EntryMeta, Envelope, RoomKind, SpaceId};
 
@@ -132,4 +133,30 @@ fn a_very_large_room_is_deleted_for_all_of_its_members() {
         panic!("it is there");
     };
     assert_eq!(big.member_count, 1);
+}
+
+/// Two patches that are allowed each must not add up to attributes that are not.
+#[test]
+fn attributes_stay_bounded_however_often_they_are_patched() {
+    let mut world = World::default();
+    all_done(&mut world, &[create_room("r".to_owned(), Vec::new())]);
+    let patch = |key: &str, bytes: usize| {
+        let attributes = Patch::Set(format!(r#"{{"{key}":"{}"}}"#, "x".repeat(bytes)));
+        root(Command::UpdateRoom {
+            room: "r".to_owned(),
+            title: Patch::Keep,
+            attributes,
+        })
+    };
+    all_done(&mut world, &[patch("a", ATTRIBUTES_BYTES_MAX / 2)]);
+    let before = world.memory.clone();
+    for (bytes, code) in [
+        (ATTRIBUTES_BYTES_MAX / 2, Code::Invalid),
+        (ATTRIBUTES_BYTES_MAX, Code::TooLarge),
+    ] {
+        let refused = world.apply(EntryMeta::default(), &patch("b", bytes));
+        assert_eq!(refused.response.unwrap_err().code, code);
+        assert!(world.memory == before);
+    }
+    all_done(&mut world, &[patch("a", 1), patch("b", ATTRIBUTES_BYTES_MAX / 2)]);
 }

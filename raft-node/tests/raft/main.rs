@@ -1,0 +1,8 @@
+//! openraft on our storage and our network: its own storage suite, and whole clusters in one process
+//! over real sockets and stores in memory.
+
+#![allow(clippy::unwrap_used)]
+
+mod cluster;
+mod suite;
+mod writes;
