@@ -51,8 +51,10 @@ pub enum ProposeError {
 struct Waiting {
     command: Bytes,
     stage: Arc<AtomicU8>,
-    answer: oneshot::Sender<Result<Outcome, ProposeError>>,
+    answer: Answer,
 }
+
+type Answer = oneshot::Sender<Result<Outcome, ProposeError>>;
 
 const QUEUED: u8 = 0;
 const PROPOSED: u8 = 1;
@@ -206,7 +208,7 @@ impl<S: StateStore> Pump<S> {
 /// One entry, and who waits for which of its commands.
 struct Pack {
     payload: Payload,
-    answers: Vec<(Arc<AtomicU8>, oneshot::Sender<Result<Outcome, ProposeError>>)>,
+    answers: Vec<(Arc<AtomicU8>, Answer)>,
 }
 
 async fn propose<S: StateStore>(raft: Raft<S>, pack: Pack) {

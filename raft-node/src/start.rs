@@ -30,12 +30,14 @@ use crate::watchers::Watchers;
 /// A round of ReadIndex that the leader has not answered by then has failed.
 const READ_INDEX_TIMEOUT: Duration = Duration::from_millis(1000);
 
+type OnClusterId = Arc<dyn Fn(&str) -> anyhow::Result<()> + Send + Sync>;
+
 pub struct Parts<L, S> {
     pub store_id: u128,
     /// None until this node has been part of a cluster.
     pub cluster_id: Option<String>,
     /// Stores the cluster's id, once, when it becomes known.
-    pub on_cluster_id: Arc<dyn Fn(&str) -> anyhow::Result<()> + Send + Sync>,
+    pub on_cluster_id: OnClusterId,
     pub log: L,
     pub state: S,
     pub snapshot_dir: PathBuf,
@@ -116,7 +118,7 @@ pub async fn start<L: LogStore, S: StateStore>(
         .with_raft_state(|state| state.membership_state.effective().clone())
         .await;
     let membership = membership.context("failed to ask the Raft core")?;
-    learn_members(&core, &membership, on_cluster_id.as_ref())?;
+    learn_members(&core, &membership, &on_cluster_id)?;
     tokio::spawn(follow_membership(core.clone(), on_cluster_id));
     tokio::spawn(watch_core(core.clone()));
     let (told, id) = (on_fatal.clone(), config.id);
@@ -133,14 +135,11 @@ pub async fn start<L: LogStore, S: StateStore>(
 }
 
 /// Keeps the peer book at the effective membership.
-async fn follow_membership<S: StateStore>(
-    core: Arc<NodeCore<S>>,
-    on_cluster_id: Arc<dyn Fn(&str) -> anyhow::Result<()> + Send + Sync>,
-) {
+async fn follow_membership<S: StateStore>(core: Arc<NodeCore<S>>, on_cluster_id: OnClusterId) {
     let mut metrics = core.raft.server_metrics();
     loop {
         let membership = metrics.borrow_and_update().membership_config.clone();
-        if let Err(error) = learn_members(&core, &membership, on_cluster_id.as_ref()) {
+        if let Err(error) = learn_members(&core, &membership, &on_cluster_id) {
             (core.on_fatal)(format!("failed to store the cluster's id: {error:#}"));
         }
         if metrics.changed().await.is_err() {
@@ -152,7 +151,7 @@ async fn follow_membership<S: StateStore>(
 fn learn_members<S: StateStore>(
     core: &NodeCore<S>,
     membership: &StoredMembership,
-    on_cluster_id: &(dyn Fn(&str) -> anyhow::Result<()> + Send + Sync),
+    on_cluster_id: &OnClusterId,
 ) -> anyhow::Result<()> {
     if core.book.cluster_id().is_none()
         && let Some(cluster_id) = cluster_id_of(membership)

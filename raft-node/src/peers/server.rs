@@ -114,12 +114,7 @@ fn spawn_writer(mut sink: futures::stream::SplitSink<Wire, Bytes>) -> mpsc::Send
 }
 
 async fn next_request(stream: &mut SplitStream<Wire>) -> Option<Frame<Request>> {
-    match stream
-        .next()
-        .await?
-        .map_err(std::io::Error::from)
-        .and_then(|bytes| decode_frame(&bytes))
-    {
+    match stream.next().await?.and_then(|bytes| decode_frame(&bytes)) {
         Ok(frame) => Some(frame),
         Err(error) => {
             tracing::warn!(%error, "a peer sent what cannot be read; its connection ends");
