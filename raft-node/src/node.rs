@@ -497,10 +497,13 @@ impl<S: StateStore> Replica for NodeCore<S> {
     }
 
     fn status(&self) -> NodeStatus {
+        // A statement of its own, so that the borrow ends with it: a second borrow below it, while the
+        // core waits to write, would block both for ever.
+        let term = self.raft.server_metrics().borrow_watched().vote.leader_id.term;
         NodeStatus {
             node: self.book.id,
             leader: self.live_leader(),
-            term: self.raft.server_metrics().borrow_watched().vote.leader_id.term,
+            term,
             state: to_api_state(self.raft_state()),
             ready: self.readiness(),
         }

@@ -37,7 +37,7 @@ mod tests {
         let text: String = encode(&applied).iter().map(|b| format!("{b:02x}")).collect();
         assert_eq!(text, "430101fb2c0102fc70110100066f7061717565");
         assert_eq!(decode(&encode(&applied)).unwrap(), applied);
-        assert_eq!(KEY, b"\x00a");
+        assert_eq!(KEY, b"\0\0\0\0a");
     }
 
     #[test]
