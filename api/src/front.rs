@@ -15,9 +15,9 @@ use http::{HeaderMap, Method, Request};
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
 
-use crate::app::App;
+use crate::app::{self, App};
 use crate::config::Limits;
-use crate::headers::{self, X_LEADER, X_LEVEL, X_NODE, X_REQUEST_ID, X_TERM, X_USER};
+use crate::headers::{self, X_LEADER, X_LEVEL, X_NODE, X_POSITION, X_REQUEST_ID, X_TERM, X_USER};
 use crate::metrics::Gauged;
 use crate::problem::{Kind, Problem};
 use crate::request::Call;
@@ -126,6 +126,9 @@ impl Frame {
             status.leader.map_or(HeaderValue::from_static(""), HeaderValue::from),
         );
         headers.insert(X_TERM, HeaderValue::from(status.term));
+        if !headers.contains_key(X_POSITION) {
+            headers.insert(X_POSITION, app::header(status.position));
+        }
         if let Some(level) = self.level
             && !headers.contains_key(X_LEVEL)
         {
@@ -145,10 +148,11 @@ impl Frame {
         let ms = took.as_secs_f64() * 1000.0;
         let (method, route) = (&self.method, self.route);
         // 503 and 504 are what a node says while it has no leader, one line for each request:
-        // worth seeing, as are all 5xx.
-        if status >= 500 {
+        // worth seeing, as are all 5xx. But probes ask again and again, and their 503 is an answer.
+        let probe = matches!(route, "/livez" | "/readyz" | "/leader");
+        if status >= 500 && !probe {
             tracing::warn!(request_id = id, %method, route, status, ms, caller, "request failed");
-        } else if status >= 400 {
+        } else if status >= 400 && !probe {
             tracing::info!(request_id = id, %method, route, status, ms, caller, "request refused");
         } else {
             tracing::debug!(request_id = id, %method, route, status, ms, caller, "request answered");

@@ -98,6 +98,8 @@ pub struct NodeStatus {
     pub term: u64,
     /// Raft state of this node.
     pub state: RaftState,
+    /// The state that this node holds now.
+    pub position: Position,
     /// The leader is known and this node has applied what was committed when it asked.
     pub ready: Result<(), String>,
 }

@@ -106,6 +106,7 @@ impl Chat {
             .expect("no holder of this lock panics")
             .clone();
         times.retain(|time| *time >= from);
+        times.push(from);
         times.sort();
         let gaps = times.windows(2).map(|pair| pair[1] - pair[0]);
         gaps.max().unwrap_or_default()

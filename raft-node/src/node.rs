@@ -500,8 +500,10 @@ impl<S: StateStore> Replica for NodeCore<S> {
         // A statement of its own, so that the borrow ends with it: a second borrow below it, while the
         // core waits to write, would block both for ever.
         let term = self.raft.server_metrics().borrow_watched().vote.leader_id.term;
+        let applied = *self.applied.borrow();
         NodeStatus {
             node: self.book.id,
+            position: Position::after(applied.epoch, SpaceId::MAIN, applied.revision),
             leader: self.live_leader(),
             term,
             state: to_api_state(self.raft_state()),

@@ -10,10 +10,10 @@ use futures::future::BoxFuture;
 use quorate_api::replica::{
     ClusterNode, ClusterStatus, NodeStatus, RaftState, ReadOptions, Replica, ReplicaError, WriteOptions, Written,
 };
-use quorate_state_machine::query::Answered;
+use quorate_state_machine::query::{Answered, QueryBody};
 use quorate_state_machine::{
-    Caller, Command, Conditions, EntryMeta, Envelope, Memory, Outcome, Overlay, Position, Query, RoomId, SpaceId,
-    apply, query,
+    Caller, Command, Conditions, EntryMeta, Envelope, Epoch, Memory, Outcome, Overlay, Position, Query, Revision,
+    RoomId, SpaceId, apply, query,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -43,6 +43,8 @@ impl MemoryReplica {
             leader: Some(1),
             term: 7,
             state: RaftState::Leader,
+            // Set for each answer from the state.
+            position: Position::after(Epoch::FIRST, SpaceId::MAIN, Revision(0)),
             ready: Ok(()),
         };
         Arc::new(Self {
@@ -171,7 +173,15 @@ impl Replica for MemoryReplica {
     }
 
     fn status(&self) -> NodeStatus {
-        self.status.lock().unwrap().clone()
+        let answered = self.ask(&Query {
+            space: SpaceId::MAIN,
+            caller: Caller::Root,
+            body: QueryBody::Position,
+        });
+        NodeStatus {
+            position: Position::after(answered.epoch, SpaceId::MAIN, answered.revision),
+            ..self.status.lock().unwrap().clone()
+        }
     }
 
     fn cluster(&self, _deadline: Instant) -> BoxFuture<'_, ClusterStatus> {
