@@ -57,10 +57,10 @@ fn two_digits(text: &str) -> Option<(u16, &str)> {
     Some((digits.parse().ok()?, rest))
 }
 
-/// ` <nick> text`. Someone who said nothing has an empty text, with or without the space.
+/// ` <nick> text`. Without the space that ends the nick it is no such line: there is no text.
 fn text(rest: &str) -> Option<Said<'_>> {
     let (nick, text) = rest.strip_prefix(" <")?.split_once('>')?;
-    let text = if text.is_empty() { text } else { text.strip_prefix(' ')? };
+    let text = text.strip_prefix(' ')?;
     let nick = nick.trim();
     (!nick.is_empty()).then_some(Said::Text { nick, text })
 }
@@ -68,7 +68,7 @@ fn text(rest: &str) -> Option<Said<'_>> {
 /// `  * nick action`
 fn action(rest: &str) -> Option<Said<'_>> {
     let rest = rest.strip_prefix("  * ")?;
-    let (nick, text) = rest.split_once(' ').unwrap_or((rest, ""));
+    let (nick, text) = rest.split_once(' ')?;
     let nick = nick.trim();
     (!nick.is_empty()).then_some(Said::Action { nick, text })
 }
@@ -101,7 +101,6 @@ mod tests {
             ("[12:18] <ann>  two spaces ", text(738, "ann", " two spaces ")),
             ("[12:18] <bob[] > padded", text(738, "bob[]", "padded")),
             ("[12:18] <ann> ", text(738, "ann", "")),
-            ("[12:18] <ann>", text(738, "ann", "")),
             // Only the first bracket ends the nick.
             ("[12:18] <ann> a > b", text(738, "ann", "a > b")),
             (
@@ -124,7 +123,6 @@ mod tests {
         for (line, parsed) in [
             ("[09:02]  * ann waves at bob", action(542, "ann", "waves at bob")),
             ("[09:02]  * ann  waves", action(542, "ann", " waves")),
-            ("[09:02]  * ann", action(542, "ann", "")),
             ("[09:02]  * ann ", action(542, "ann", "")),
         ] {
             assert_eq!(parse(line), parsed, "{line:?}");
@@ -143,6 +141,8 @@ mod tests {
             ("[12:18] * ann waves", Some(738)),
             ("[12:18]  *ann waves", Some(738)),
             ("[12:18]  * ", Some(738)),
+            ("[12:18]  * ann", Some(738)),
+            ("[12:18] <ann>", Some(738)),
             ("[12:18] <> nobody", Some(738)),
             ("[12:18] < > nobody", Some(738)),
             ("[12:18] <ann>text", Some(738)),
