@@ -192,6 +192,10 @@ impl<S: StateStore> NodeCore<S> {
 
     async fn forward(&self, leader: u64, command: Bytes, deadline: Instant) -> Result<Outcome, Attempt> {
         let within = deadline.saturating_duration_since(Instant::now());
+        if within <= FORWARD_MARGIN {
+            // No time is left for an answer. What is not sent has a known outcome.
+            return Err(Attempt::Again);
+        }
         let timeout_ms = u64::try_from(within.saturating_sub(FORWARD_MARGIN).as_millis()).unwrap_or(u64::MAX);
         let request = Request::Forward {
             command: Blob(command),
