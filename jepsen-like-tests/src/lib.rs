@@ -5,7 +5,7 @@
 //! in a shared type cannot hide on both sides.
 //!
 //! Start reading at [`cluster::Cluster`], which starts, breaks and mends a cluster; then
-//! [`workload`], which writes and reads while that happens and keeps a [`history`]; then
+//! [`workload`] and [`load`], which write and read while that happens and keep a [`history`]; then
 //! [`checker`], which decides whether the history was allowed. The tests themselves are in
 //! `tests/process`.
 
@@ -15,6 +15,7 @@ pub mod cluster;
 pub mod history;
 pub mod http;
 pub mod irc;
+pub mod load;
 pub mod raw;
 pub mod stream;
 pub mod wait;

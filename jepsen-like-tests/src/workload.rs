@@ -1,14 +1,14 @@
-//! Clients that write and read rooms while a test breaks things, and keep the history.
+//! What clients do to rooms while a test breaks things, one operation at a time, with the history kept.
+//! [`crate::load`] does it without pause.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
-use tokio::task::JoinSet;
 
 use crate::checker::room::{Verdict, check};
 use crate::cluster::Cluster;
@@ -16,10 +16,6 @@ use crate::history::{DRAIN, Entry, History, Kind, Process, READ, SEND};
 use crate::http::{Answer, Call, NoAnswer, encoded};
 use crate::wait::eventually;
 
-/// A write that no node answers in this time is given up, its outcome unknown.
-const SEND_TIMEOUT: Duration = Duration::from_secs(2);
-/// After an answer that says "not now", so that a cluster without a leader is not flooded.
-const BACK_OFF: Duration = Duration::from_millis(10);
 /// Messages in a page of a read under load; drains take the most the contract allows.
 const PAGE: u64 = 20;
 const DRAIN_PAGE: u64 = 500;
@@ -31,7 +27,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Chat {
     pub cluster: Arc<Cluster>,
     pub history: History,
-    rooms: Vec<String>,
+    pub(crate) rooms: Vec<String>,
     /// Makes every text unique.
     texts: AtomicU64,
     acknowledged: AtomicU64,
@@ -347,89 +343,6 @@ fn sort_out(answer: Result<Answer, NoAnswer>) -> Sent {
         },
         (_, _, Some("not_applied")) => Sent::Refused(answer),
         _ => Sent::Unknown(answer.to_string()),
-    }
-}
-
-/// Clients at work until they are stopped.
-#[derive(Debug)]
-pub struct Load {
-    stop: Arc<AtomicBool>,
-    clients: JoinSet<()>,
-}
-
-impl Load {
-    /// `writers` clients send without pause and `readers` read without pause, each going from node
-    /// to node and from room to room in turn.
-    pub fn start(chat: &Arc<Chat>, nodes: &[u64], writers: u64, readers: u64) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let mut clients = JoinSet::new();
-        for number in 0..writers + readers {
-            let client = Client {
-                chat: chat.clone(),
-                nodes: nodes.to_vec(),
-                stop: stop.clone(),
-                turn: number as usize,
-            };
-            match number < writers {
-                true => clients.spawn(Box::pin(client.write())),
-                false => clients.spawn(Box::pin(client.read())),
-            };
-        }
-        Self { stop, clients }
-    }
-
-    /// Lets every client finish what it has begun.
-    pub async fn stop(mut self) -> Result<()> {
-        self.stop.store(true, Ordering::Relaxed);
-        while let Some(ended) = self.clients.join_next().await {
-            ended.context("a client panicked")?;
-        }
-        Ok(())
-    }
-}
-
-struct Client {
-    chat: Arc<Chat>,
-    nodes: Vec<u64>,
-    stop: Arc<AtomicBool>,
-    turn: usize,
-}
-
-impl Client {
-    async fn write(mut self) {
-        let mut process = self.chat.history.new_client();
-        while let Some((node, room)) = self.next() {
-            match self.chat.send(process, node, &room, SEND_TIMEOUT).await {
-                Sent::Committed { .. } => {}
-                Sent::Refused(_) | Sent::NotSent(_) => tokio::time::sleep(BACK_OFF).await,
-                Sent::Unknown(_) => {
-                    // It may still take effect: this process must not be seen to do anything else.
-                    process = self.chat.history.new_client();
-                    tokio::time::sleep(BACK_OFF).await;
-                }
-            }
-        }
-    }
-
-    async fn read(mut self) {
-        let process = self.chat.history.new_client();
-        while let Some((node, room)) = self.next() {
-            let answer = self.chat.read(process, node, &room, SEND_TIMEOUT).await;
-            if !answer.is_ok_and(|answer| answer.status == 200) {
-                tokio::time::sleep(BACK_OFF).await;
-            }
-        }
-    }
-
-    /// The node and room of the next operation; none when it is time to stop.
-    fn next(&mut self) -> Option<(u64, String)> {
-        if self.stop.load(Ordering::Relaxed) {
-            return None;
-        }
-        self.turn += 1;
-        let node = self.nodes[self.turn % self.nodes.len()];
-        let room = self.chat.rooms[self.turn / self.nodes.len() % self.chat.rooms.len()].clone();
-        Some((node, room))
     }
 }
 

@@ -76,6 +76,21 @@ impl Config {
             .map_err(|why| InvalidConfig(format!("advertise-peer-addr: {why}")))?;
         check_client_url(&self.advertise_client_url)
             .map_err(|why| InvalidConfig(format!("advertise-client-url: {why}")))?;
+        // The other nodes go by their own lists: an address that only this node knows helps nobody.
+        for member in self.initial_cluster.iter().filter(|member| member.id == self.id) {
+            if member.peer_addr != self.advertise_peer_addr {
+                refuse!(
+                    "advertise-peer-addr: it is not this node's address in initial-cluster, {}",
+                    member.peer_addr
+                );
+            }
+            if member.client_url != self.advertise_client_url {
+                refuse!(
+                    "advertise-client-url: it is not this node's URL in initial-cluster, {}",
+                    member.client_url
+                );
+            }
+        }
         if self.client_addr == self.peer_addr && self.client_addr.port() != 0 {
             refuse!("client-addr and peer-addr are the same, {}", self.client_addr);
         }
@@ -300,6 +315,14 @@ mod tests {
             ),
             (|c| c.advertise_client_url = "nowhere".into(), "advertise-client-url"),
             (|c| c.advertise_peer_addr = "nowhere".into(), "advertise-peer-addr"),
+            (
+                |c| c.advertise_client_url = "http://elsewhere:1".into(),
+                "URL in initial-cluster",
+            ),
+            (
+                |c| c.advertise_peer_addr = "elsewhere:1".into(),
+                "address in initial-cluster",
+            ),
             (|c| c.data_dir = PathBuf::new(), "data-dir"),
             (|c| c.heartbeat_interval_ms = 0, "heartbeat-interval-ms"),
             (|c| c.heartbeat_interval_ms = 101, "3 times"),

@@ -23,5 +23,6 @@ pub mod read_index;
 pub mod serve;
 pub mod start;
 pub mod state_machine;
+pub mod tasks;
 pub mod types;
 pub mod watchers;

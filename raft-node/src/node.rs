@@ -99,7 +99,8 @@ impl LeaderContact {
 impl<S: StateStore> NodeCore<S> {
     /// Called for each append and heartbeat that comes in.
     pub fn heard_from_leader(&self, vote: &Vote) {
-        if vote.committed {
+        // A deposed leader's stragglers are no sign of the one that was elected after it.
+        if vote.committed && *vote >= self.raft.server_metrics().borrow_watched().vote {
             self.contact.heard();
         }
     }
@@ -128,6 +129,11 @@ impl<S: StateStore> NodeCore<S> {
     }
 
     fn holds_lease(&self) -> bool {
+        let membership = self.raft.server_metrics().borrow_watched().membership_config.clone();
+        if membership.voter_ids().eq([self.book.id]) {
+            // The only voter is its own majority.
+            return true;
+        }
         let metrics = self.raft.data_metrics();
         let acked = metrics.borrow_watched().last_quorum_acked;
         acked.is_some_and(|acked| acked.elapsed() <= self.contact.lease)
@@ -150,10 +156,17 @@ impl<S: StateStore> NodeCore<S> {
                     .propose(command.clone(), deadline)
                     .await
                     .map_err(|error| self.explain(error)),
-                Some(leader) if options.redirect => match self.book.client_url(leader) {
-                    Some(client_url) => return Err(ReplicaError::Redirect { client_url }),
-                    None => Err(Attempt::Again),
-                },
+                // Nobody is sent to a leader that has fallen silent.
+                Some(leader) if options.redirect => {
+                    match self
+                        .book
+                        .client_url(leader)
+                        .filter(|_| self.live_leader() == Some(leader))
+                    {
+                        Some(client_url) => return Err(ReplicaError::Redirect { client_url }),
+                        None => Err(Attempt::Again),
+                    }
+                }
                 Some(leader) => self.forward(leader, command.clone(), deadline).await,
                 None => Err(Attempt::Again),
             };
@@ -181,9 +194,6 @@ impl<S: StateStore> NodeCore<S> {
         Attempt::Final(match error {
             ProposeError::NotLeader => return Attempt::Again,
             ProposeError::Overloaded => ReplicaError::Overloaded("too many writes wait at the leader".to_owned()),
-            ProposeError::Expired if self.holds_lease() => {
-                ReplicaError::Overloaded("the write waited at the leader until its time was up".to_owned())
-            }
             ProposeError::Expired => ReplicaError::NoLeader,
             ProposeError::Stopped => ReplicaError::ShuttingDown,
             ProposeError::Unknown(reason) => ReplicaError::CommitUnknown(reason),
@@ -416,12 +426,13 @@ impl<S: StateStore> NodeCore<S> {
             .filter(|node| node.voter && node.state != RaftState::Unreachable)
             .count();
         let majority = voters.len() / 2 + 1;
+        let term = self.raft.metrics().borrow_watched().current_term;
         ClusterStatus {
             cluster_id: self.book.cluster_id().unwrap_or_default(),
             version: CLUSTER_VERSION,
             nodes,
             leader,
-            term: self.raft.metrics().borrow_watched().current_term,
+            term,
             failures_tolerated: reachable.saturating_sub(majority) as u64,
         }
     }
@@ -437,9 +448,17 @@ impl<S: StateStore> NodeCore<S> {
             let metrics = metrics.borrow_watched();
             let voters: Vec<u64> = metrics.membership_config.voter_ids().collect();
             let replication = metrics.replication.iter().flatten();
+            // One that fell silent may have the whole log and yet be dead.
+            let heard = |id: &u64| {
+                let answered = metrics
+                    .heartbeat
+                    .as_ref()
+                    .and_then(|heartbeat| heartbeat.get(id).copied().flatten());
+                answered.is_some_and(|at| at.elapsed() <= self.contact.lease / 2)
+            };
             replication
                 .filter(|(id, _)| **id != self.book.id && voters.contains(id))
-                .max_by_key(|(id, matched)| (matched.map(|log_id| log_id.index), std::cmp::Reverse(**id)))
+                .max_by_key(|(id, matched)| (heard(id), matched.map(|log_id| log_id.index), std::cmp::Reverse(**id)))
                 .map(|(id, _)| *id)
         };
         let Some(to) = furthest else { return };

@@ -10,14 +10,16 @@ use futures::stream::FuturesUnordered;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
 use quorate_state_machine::{Outcome, PackedEntry};
+use quorate_storage::FatalHook;
 use quorate_storage::state::StateStore;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::clock::LeaderClock;
 use crate::metrics::ProposalMetrics;
 use crate::node::Raft;
 use crate::state_machine::AppliedNow;
+use crate::tasks::spawn_vital;
 use crate::types::Payload;
 
 /// Entries on their way at once. Two keep the disk busy with one while the other travels; more
@@ -30,15 +32,18 @@ const PACK_BYTES_MAX: usize = 1 << 20;
 /// Commands that wait here. Beyond it new ones are refused with 429: at 10,000 a second this is
 /// already 0.4 s of waiting.
 const QUEUE_COMMANDS_MAX: usize = 4096;
+/// Bytes of commands that wait here or are on their way. Beyond it new ones are refused with 429:
+/// without a majority they would pile up until their deadlines.
+const QUEUE_BYTES_MAX: usize = 64 << 20;
 
 /// Why a command has no outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProposeError {
     /// Certainly not proposed: this node does not lead, or its lease has run out.
     NotLeader,
-    /// Certainly not proposed: the queue is full.
+    /// Certainly not proposed: the queue is full, or too long for the time that was given.
     Overloaded,
-    /// Certainly not proposed: the deadline passed while it waited in the queue.
+    /// Certainly not proposed: the deadline passed in the queue while nothing was committed: there is no majority.
     Expired,
     /// Certainly not proposed: this node is going down.
     Stopped,
@@ -52,6 +57,8 @@ struct Waiting {
     command: Bytes,
     stage: Arc<AtomicU8>,
     answer: Answer,
+    /// Its bytes' share of the bound.
+    room: OwnedSemaphorePermit,
 }
 
 type Answer = oneshot::Sender<Result<Outcome, ProposeError>>;
@@ -63,31 +70,50 @@ const GIVEN_UP: u8 = 2;
 #[derive(Clone)]
 pub struct Proposer {
     queue: mpsc::Sender<Waiting>,
+    bytes: Arc<Semaphore>,
+    applied: watch::Receiver<AppliedNow>,
     metrics: ProposalMetrics,
 }
 
 impl Proposer {
-    pub fn start<S: StateStore>(raft: Raft<S>, applied: watch::Receiver<AppliedNow>, metrics: ProposalMetrics) -> Self {
+    pub fn start<S: StateStore>(
+        raft: Raft<S>,
+        applied: watch::Receiver<AppliedNow>,
+        metrics: ProposalMetrics,
+        on_fatal: FatalHook,
+    ) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE_COMMANDS_MAX);
         let pump = Pump {
             raft,
-            applied,
+            applied: applied.clone(),
             metrics: metrics.clone(),
             waiting,
             clock: None,
         };
-        tokio::spawn(pump.run());
-        Self { queue, metrics }
+        spawn_vital("the proposer", on_fatal, pump.run());
+        let bytes = Arc::new(Semaphore::new(QUEUE_BYTES_MAX));
+        Self {
+            queue,
+            bytes,
+            applied,
+            metrics,
+        }
     }
 
     /// Proposes an encoded envelope on this node and waits until it is applied here.
     pub async fn propose(&self, command: Bytes, deadline: Instant) -> Result<Outcome, ProposeError> {
         let (answer, outcome) = oneshot::channel();
         let stage = Arc::new(AtomicU8::new(QUEUED));
+        let applied_before = self.applied.borrow().index();
+        let size = u32::try_from(command.len()).unwrap_or(u32::MAX);
+        let Ok(room) = self.bytes.clone().try_acquire_many_owned(size) else {
+            return self.failed(ProposeError::Overloaded);
+        };
         let waiting = Waiting {
             command,
             stage: stage.clone(),
             answer,
+            room,
         };
         match self.queue.try_send(waiting) {
             Ok(()) => {}
@@ -104,11 +130,16 @@ impl Proposer {
             }
             Ok(Ok(Err(error))) => self.failed(error),
             Ok(Err(_)) => self.failed(unless_proposed(&stage, ProposeError::Stopped, "the node stopped")),
-            Err(_) => self.failed(unless_proposed(
-                &stage,
-                ProposeError::Expired,
-                "no majority confirmed it in time",
-            )),
+            Err(_) => {
+                // Either the queue is long, or nothing moves because there is no majority.
+                let moved = self.applied.borrow().index() > applied_before;
+                let given_up = if moved {
+                    ProposeError::Overloaded
+                } else {
+                    ProposeError::Expired
+                };
+                self.failed(unless_proposed(&stage, given_up, "no majority confirmed it in time"))
+            }
         }
     }
 
@@ -174,7 +205,11 @@ impl<S: StateStore> Pump<S> {
             if proposed.is_ok() {
                 bytes += waiting.command.len();
                 commands.push(waiting.command.into());
-                answers.push((waiting.stage, waiting.answer));
+                answers.push(Proposed {
+                    stage: waiting.stage,
+                    answer: waiting.answer,
+                    _room: waiting.room,
+                });
             }
             if commands.len() >= PACK_COMMANDS_MAX || bytes >= PACK_BYTES_MAX {
                 break;
@@ -194,10 +229,12 @@ impl<S: StateStore> Pump<S> {
     /// The clock of this leadership. A new term goes on from what was applied before it.
     fn clock(&mut self) -> LeaderClock {
         let term = self.raft.server_metrics().borrow_watched().vote.leader_id.term;
+        let applied_ms = self.applied.borrow().elapsed_ms;
         match self.clock {
-            Some((of_term, clock)) if of_term == term => clock,
+            // What was still to be applied when the term began may have been stamped later.
+            Some((of_term, clock)) if of_term == term && clock.stamp().elapsed_ms >= applied_ms => clock,
             _ => {
-                let clock = LeaderClock::start(self.applied.borrow().elapsed_ms);
+                let clock = LeaderClock::start(applied_ms);
                 self.clock = Some((term, clock));
                 clock
             }
@@ -208,7 +245,14 @@ impl<S: StateStore> Pump<S> {
 /// One entry, and who waits for which of its commands.
 struct Pack {
     payload: Payload,
-    answers: Vec<(Arc<AtomicU8>, Answer)>,
+    answers: Vec<Proposed>,
+}
+
+struct Proposed {
+    stage: Arc<AtomicU8>,
+    answer: Answer,
+    /// Given back when the entry is decided.
+    _room: OwnedSemaphorePermit,
 }
 
 async fn propose<S: StateStore>(raft: Raft<S>, pack: Pack) {
@@ -226,12 +270,12 @@ async fn propose<S: StateStore>(raft: Raft<S>, pack: Pack) {
         }
         Err(error) => vec![Err(ProposeError::Unknown(error.to_string())); pack.answers.len()],
     };
-    for ((stage, answer), result) in pack.answers.into_iter().zip(results) {
+    for (proposed, result) in pack.answers.into_iter().zip(results) {
         if result == Err(ProposeError::NotLeader) {
             // The caller may time out at this very moment: it must not call it unknown.
-            stage.store(QUEUED, Ordering::Release);
+            proposed.stage.store(QUEUED, Ordering::Release);
         }
         // A caller whose deadline has passed is gone.
-        let _ = answer.send(result);
+        let _ = proposed.answer.send(result);
     }
 }

@@ -8,8 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use quorate_storage::FatalHook;
 use quorate_storage::log::LogId;
 use tokio::sync::{mpsc, oneshot};
+
+use crate::tasks::spawn_vital;
 
 /// Reads that wait for the round after the one in flight. Beyond it they are refused with 429.
 const QUEUE_READS_MAX: usize = 8192;
@@ -36,16 +39,19 @@ pub struct ReadIndex {
 }
 
 impl ReadIndex {
-    pub fn start(round: Round) -> Self {
+    pub fn start(round: Round, on_fatal: FatalHook) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE_READS_MAX);
-        tokio::spawn(run_rounds(waiting, round));
+        spawn_vital("the reads", on_fatal, run_rounds(waiting, round));
         Self { queue }
     }
 
     /// The entry that must be applied before a read that began now may be answered.
     pub async fn get(&self) -> Answer {
         let (tx, rx) = oneshot::channel();
-        self.queue.try_send(tx).map_err(|_| ReadIndexError::Overloaded)?;
+        self.queue.try_send(tx).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => ReadIndexError::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => ReadIndexError::NotConfirmed("the reads have stopped".to_owned()),
+        })?;
         rx.await
             .unwrap_or_else(|_| Err(ReadIndexError::NotConfirmed("this node is shutting down".to_owned())))
     }
@@ -104,7 +110,7 @@ mod tests {
                 })
             })
         };
-        let reads = ReadIndex::start(round);
+        let reads = ReadIndex::start(round, Arc::new(|reason| panic!("{reason}")));
         let first = tokio::spawn({
             let reads = reads.clone();
             async move { reads.get().await }

@@ -24,8 +24,8 @@ use crate::start::{Parts, start};
 
 /// A leader that goes down waits no longer than this for another to take over.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
-/// Requests in progress get this long to end.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Kept beyond what the API gives to requests in progress, so that it is the API that ends them.
+const DRAIN_MARGIN: Duration = Duration::from_secs(1);
 /// How often sizes on disk and in memory are measured.
 const MEASURE_EVERY: Duration = Duration::from_secs(1);
 
@@ -71,6 +71,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         registry,
         ..ApiConfig::default()
     };
+    let drain_timeout = api.limits.shutdown_grace + DRAIN_MARGIN;
     let mut http = tokio::spawn(quorate_api::serve(
         client_listener,
         core.clone(),
@@ -96,10 +97,14 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
     // A second signal does not wait.
     tokio::select! {
-        () = shut_down(&core, &stop_http, &stop_peers, http) => {}
+        () = shut_down(&core, &stop_http, &stop_peers, http, drain_timeout) => {}
+        Some(reason) = fatal_rx.recv() => bail!(reason),
         _ = termination() => bail!("ended by a second signal"),
     }
     log.close();
+    if let Ok(reason) = fatal_rx.try_recv() {
+        bail!(reason);
+    }
     state.sync().context("failed to flush the state")?;
     tracing::info!("node stopped");
     Ok(())
@@ -121,7 +126,7 @@ fn open_log(node_dir: &NodeDir, metrics: &Metrics, on_fatal: FatalHook) -> anyho
 }
 
 /// The state is made from the log, which is synced first. A state that knows more than the log means
-/// that the log's disk has lost what it had acknowledged (trap 4 of the storage design).
+/// that the log's disk has lost what it had acknowledged (see `state_machine`: apply waits for the log).
 fn check_state_against_log(state: &RocksState, log: &RocksLog) -> anyhow::Result<()> {
     let Some(applied) = state.applied()?.last else {
         return Ok(());
@@ -147,11 +152,12 @@ async fn shut_down(
     stop_http: &CancellationToken,
     stop_peers: &CancellationToken,
     http: tokio::task::JoinHandle<std::io::Result<()>>,
+    drain_timeout: Duration,
 ) {
     core.hand_over(HAND_OVER_TIMEOUT).await;
     core.stopping.cancel();
     stop_http.cancel();
-    if tokio::time::timeout(DRAIN_TIMEOUT, http).await.is_err() {
+    if tokio::time::timeout(drain_timeout, http).await.is_err() {
         tracing::warn!("requests were still in progress when their time was up");
     }
     if let Err(error) = core.raft.shutdown().await {

@@ -22,8 +22,9 @@ use crate::peers::network::Network;
 use crate::peers::{PeerBook, Pool, server};
 use crate::proposer::Proposer;
 use crate::raft_config::raft_config;
-use crate::read_index::ReadIndex;
+use crate::read_index::{ReadIndex, Round};
 use crate::state_machine::Machine;
+use crate::tasks::spawn_vital;
 use crate::types::StoredMembership;
 use crate::watchers::Watchers;
 
@@ -85,18 +86,24 @@ pub async fn start<L: LogStore, S: StateStore>(
     )
     .await
     .context("failed to start the Raft core")?;
-    let proposer = Proposer::start(raft.clone(), applied.clone(), metrics.proposals.clone());
+    let proposer = Proposer::start(
+        raft.clone(),
+        applied.clone(),
+        metrics.proposals.clone(),
+        on_fatal.clone(),
+    );
     let rounds = metrics.read_index_rounds.clone();
     let core = Arc::new_cyclic(|core: &Weak<NodeCore<S>>| {
         let core = core.clone();
-        let reads = ReadIndex::start(Arc::new(move || {
+        let round: Round = Arc::new(move || {
             let core = core.clone();
             rounds.inc();
             Box::pin(async move {
                 let core = core.upgrade().ok_or_else(|| "this node is shutting down".to_owned())?;
                 core.read_index_round(READ_INDEX_TIMEOUT).await
             })
-        }));
+        });
+        let reads = ReadIndex::start(round, on_fatal.clone());
         NodeCore {
             book,
             raft,
@@ -118,13 +125,18 @@ pub async fn start<L: LogStore, S: StateStore>(
         .with_raft_state(|state| state.membership_state.effective().clone())
         .await;
     let membership = membership.context("failed to ask the Raft core")?;
-    learn_members(&core, &membership, &on_cluster_id)?;
-    tokio::spawn(follow_membership(core.clone(), on_cluster_id));
+    core.book.set_members(membership.membership());
+    spawn_vital(
+        "following the membership",
+        on_fatal.clone(),
+        follow_membership(core.clone(), on_cluster_id),
+    );
     tokio::spawn(watch_core(core.clone()));
     let (told, id) = (on_fatal.clone(), config.id);
-    tokio::spawn(server::serve(peer_listener, core.clone(), stop_peers, move |wiped| {
+    let peers = server::serve(peer_listener, core.clone(), stop_peers, move |wiped| {
         told(wiped_message(id, store_id, wiped.told_by, wiped.known));
-    }));
+    });
+    spawn_vital("the peers' server", on_fatal.clone(), peers);
     let (starting, initial) = (core.clone(), config.initial_cluster.clone());
     tokio::spawn(async move {
         if let Err(error) = bootstrap(starting, &initial).await {
@@ -134,12 +146,19 @@ pub async fn start<L: LogStore, S: StateStore>(
     Ok(core)
 }
 
-/// Keeps the peer book at the effective membership.
+/// Keeps the peer book at the effective membership, and stores the cluster's id once it is known.
 async fn follow_membership<S: StateStore>(core: Arc<NodeCore<S>>, on_cluster_id: OnClusterId) {
     let mut metrics = core.raft.server_metrics();
     loop {
-        let membership = metrics.borrow_and_update().membership_config.clone();
-        if let Err(error) = learn_members(&core, &membership, &on_cluster_id) {
+        let (effective, committed) = {
+            let metrics = metrics.borrow_and_update();
+            (
+                metrics.membership_config.clone(),
+                metrics.committed_membership_config.clone(),
+            )
+        };
+        core.book.set_members(effective.membership());
+        if let Err(error) = learn_cluster_id(&core, &committed, &on_cluster_id) {
             (core.on_fatal)(format!("failed to store the cluster's id: {error:#}"));
         }
         if metrics.changed().await.is_err() {
@@ -148,19 +167,20 @@ async fn follow_membership<S: StateStore>(core: Arc<NodeCore<S>>, on_cluster_id:
     }
 }
 
-fn learn_members<S: StateStore>(
+/// From the committed membership: one that is only in memory may be gone after a crash, and a store
+/// that names a cluster but holds nothing of it would never be initialised.
+fn learn_cluster_id<S: StateStore>(
     core: &NodeCore<S>,
-    membership: &StoredMembership,
+    committed: &StoredMembership,
     on_cluster_id: &OnClusterId,
 ) -> anyhow::Result<()> {
     if core.book.cluster_id().is_none()
-        && let Some(cluster_id) = cluster_id_of(membership)
+        && let Some(cluster_id) = cluster_id_of(committed)
     {
         on_cluster_id(&cluster_id)?;
         tracing::info!(%cluster_id, "this node belongs to a cluster now");
         core.book.set_cluster_id(cluster_id);
     }
-    core.book.set_members(membership.membership());
     Ok(())
 }
 

@@ -90,8 +90,8 @@ impl<S: StateStore> Machine<S> {
         self.applied.subscribe()
     }
 
-    /// Waits until the local log is on disk up to `upto` (trap 4 of the storage design: a state that
-    /// is ahead of its own log after a crash cannot be explained). Committed entries are never
+    /// Waits until the local log is on disk up to `upto` (a state that is ahead of its own
+    /// log after a crash cannot be explained). Committed entries are never
     /// truncated, so the flushed id only grows past them.
     async fn wait_flushed(&mut self, upto: log::LogId) -> io::Result<()> {
         self.flushed

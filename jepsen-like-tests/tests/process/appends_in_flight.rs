@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use quorate_torture::cluster::Cluster;
+use quorate_torture::load::Load;
 use quorate_torture::wait::eventually;
-use quorate_torture::workload::{Chat, Load};
+use quorate_torture::workload::Chat;
 
 use crate::SOON;
 

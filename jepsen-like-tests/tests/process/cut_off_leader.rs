@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use quorate_torture::cluster::Cluster;
 use quorate_torture::http::{Answer, Call};
+use quorate_torture::load::Load;
 use quorate_torture::wait::eventually;
-use quorate_torture::workload::{Chat, Load, Sent, messages, page_of};
+use quorate_torture::workload::{Chat, Sent, messages, page_of};
 
 use crate::SOON;
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use quorate_torture::cluster::Cluster;
 use quorate_torture::http::Call;
-use quorate_torture::workload::{Chat, Load, messages, page_of};
+use quorate_torture::load::Load;
+use quorate_torture::workload::{Chat, messages, page_of};
 use serde_json::json;
 
 use crate::SOON;

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use quorate_torture::cluster::Cluster;
-use quorate_torture::workload::{Chat, Load};
+use quorate_torture::load::Load;
+use quorate_torture::workload::Chat;
 
 use crate::SOON;
 

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use quorate_torture::cluster::Cluster;
 use quorate_torture::http::Call;
+use quorate_torture::load::Load;
 use quorate_torture::wait::eventually;
-use quorate_torture::workload::{Chat, Load, Sent, messages};
+use quorate_torture::workload::{Chat, Sent, messages};
 
 use crate::SOON;
 

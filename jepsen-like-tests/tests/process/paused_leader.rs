@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use quorate_torture::cluster::Cluster;
 use quorate_torture::http::Call;
+use quorate_torture::load::Load;
 use quorate_torture::wait::eventually;
-use quorate_torture::workload::{Chat, Load, Sent};
+use quorate_torture::workload::{Chat, Sent};
 
 use crate::SOON;
 

@@ -6,8 +6,9 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use quorate_torture::cluster::Cluster;
 use quorate_torture::http::Call;
+use quorate_torture::load::Load;
 use quorate_torture::stream::{Event, Stream};
-use quorate_torture::workload::{Chat, Load, each_once, messages, whole_room};
+use quorate_torture::workload::{Chat, each_once, messages, whole_room};
 use serde_json::{Value, json};
 
 use crate::SOON;

@@ -88,6 +88,17 @@ impl PeerBook {
         self.read().members.get(&id).map(|member| member.store_id)
     }
 
+    /// Whether a node may be of this cluster, whatever its store: it is listed or a member, and names
+    /// no other cluster.
+    pub fn may_be_peer(&self, id: u64, cluster_id: Option<&str>) -> bool {
+        let known = self.read();
+        let same_cluster = match (known.cluster_id.as_deref(), cluster_id) {
+            (Some(own), Some(other)) => own == other,
+            _ => true,
+        };
+        same_cluster && (self.initial.contains_key(&id) || known.members.contains_key(&id))
+    }
+
     /// Checks the other end of a connection against what this node knows. Before there is a
     /// membership, the nodes of `--initial-cluster` are let in: the handshake's other side checks
     /// what it knows.

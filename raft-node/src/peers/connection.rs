@@ -10,7 +10,7 @@ use futures::stream::SplitStream;
 use futures::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::book::PeerBook;
@@ -69,6 +69,9 @@ pub struct Connection {
     /// entry for each call that it waits for.
     pending: Pending,
     sessions: Sessions,
+    /// Milliseconds after `began` at which the peer last said something.
+    heard_ms: Arc<AtomicU64>,
+    began: Instant,
     closed: CancellationToken,
     _close_on_drop: DropGuard,
 }
@@ -128,16 +131,44 @@ impl Connection {
             }
             stop.cancel();
         });
-        tokio::spawn(read_replies(stream, pending.clone(), sessions.clone(), closed.clone()));
+        let began = Instant::now();
+        let heard_ms = Arc::new(AtomicU64::new(0));
+        let heard = {
+            let heard_ms = heard_ms.clone();
+            move || {
+                let now_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+                heard_ms.store(now_ms, Ordering::Relaxed);
+            }
+        };
+        tokio::spawn(read_replies(
+            stream,
+            pending.clone(),
+            sessions.clone(),
+            closed.clone(),
+            heard,
+        ));
         Self {
             greeted,
             next_id: AtomicU64::new(1),
             send,
             pending,
             sessions,
+            heard_ms,
+            began,
             _close_on_drop: closed.clone().drop_guard(),
             closed,
         }
+    }
+
+    /// How long the peer has said nothing.
+    pub fn silent_for(&self) -> Duration {
+        let heard = Duration::from_millis(self.heard_ms.load(Ordering::Relaxed));
+        self.began.elapsed().saturating_sub(heard)
+    }
+
+    /// Ends the connection; whoever waits for a reply on it is told that it is lost.
+    pub fn hang_up(&self) {
+        self.closed.cancel();
     }
 
     pub fn is_closed(&self) -> bool {
@@ -213,7 +244,13 @@ impl Drop for Forget<'_> {
     }
 }
 
-async fn read_replies(mut stream: SplitStream<Wire>, pending: Pending, sessions: Sessions, closed: CancellationToken) {
+async fn read_replies(
+    mut stream: SplitStream<Wire>,
+    pending: Pending,
+    sessions: Sessions,
+    closed: CancellationToken,
+    heard: impl Fn(),
+) {
     loop {
         let next = tokio::select! {
             () = closed.cancelled() => break,
@@ -227,6 +264,7 @@ async fn read_replies(mut stream: SplitStream<Wire>, pending: Pending, sessions:
             }
             None => break,
         };
+        heard();
         match frame.body {
             Reply::StreamAppend { session, .. } => {
                 let sessions = sessions.lock().expect("no panic while the lock is held");

@@ -68,6 +68,8 @@ pub enum HandshakeError {
     Silence,
     #[error("node {0} answered where node {1} was expected")]
     OtherNode(u64, u64),
+    #[error("the peer chose protocol version {0}, which this build does not speak")]
+    Protocol(u32),
     #[error(transparent)]
     Stranger(#[from] Stranger),
     /// The other end says that this node is not who it must be, or speaks no common version.
@@ -101,12 +103,15 @@ pub async fn greet(
     match decode(Kind::PeerHello, &bytes)? {
         Welcome::Refused { reason, known_store } => Err(HandshakeError::Refused { reason, known_store }),
         Welcome::Accepted {
+            protocol,
             id,
             store_id,
             cluster_id,
             empty,
-            ..
         } => {
+            if !(PROTOCOL_MIN..=PROTOCOL_MAX).contains(&protocol) {
+                return Err(HandshakeError::Protocol(protocol));
+            }
             if id != to {
                 return Err(HandshakeError::OtherNode(id, to));
             }
@@ -140,9 +145,12 @@ pub async fn welcome(
 ) -> Result<(Wire, Hello), (HandshakeError, Option<Wiped>)> {
     let mut wire = Framed::new(stream, framing());
     let hello = receive_hello(&mut wire).await.map_err(|error| (error, None))?;
+    // Told only by one that may be of this cluster, and believed only by a store that the log of this
+    // node does not know: a stranger with an old address must not end a healthy node.
+    let meant = hello.to == book.id && book.may_be_peer(hello.from, hello.cluster_id.as_deref());
     let wiped = hello
         .to_store
-        .filter(|known| hello.to == book.id && *known != book.store_id)
+        .filter(|known| meant && *known != book.store_id && book.known_store(book.id) != Some(book.store_id))
         .map(|known| Wiped {
             told_by: hello.from,
             known,
@@ -156,7 +164,9 @@ pub async fn welcome(
             empty,
         },
         Err(reason) => {
-            let known_store = book.known_store(hello.from).filter(|known| *known != hello.from_store);
+            let known_store = book
+                .known_store(hello.from)
+                .filter(|known| meant && *known != hello.from_store);
             Welcome::Refused { reason, known_store }
         }
     };

@@ -18,6 +18,10 @@ const REDIAL_AFTER: Duration = Duration::from_millis(20);
 /// A machine that is gone does not answer at all; nobody waits longer for it.
 const DIAL_TIMEOUT: Duration = Duration::from_millis(1000);
 
+/// A peer that has been asked and has said nothing for so long is dialled anew: after a partition
+/// that dropped packets, TCP would wait for its next retransmission, which may be seconds away.
+const SILENCE_MAX: Duration = Duration::from_millis(1500);
+
 #[derive(Debug)]
 pub struct Pool {
     pub book: Arc<PeerBook>,
@@ -120,6 +124,16 @@ impl Pool {
         }
     }
 
+    /// Ends all connections to a peer, to dial it anew.
+    fn hang_up(&self, to: u64) {
+        let slots = self.slots.lock().expect("no panic while the lock is held");
+        for ((peer, _), slot) in slots.iter() {
+            if let Some(connection) = slot.connection.as_ref().filter(|_| *peer == to) {
+                connection.hang_up();
+            }
+        }
+    }
+
     /// One request and its reply, over the peer's connection for this purpose.
     pub async fn call(
         self: &Arc<Self>,
@@ -130,7 +144,14 @@ impl Pool {
     ) -> Result<Reply, CallError> {
         let start = Instant::now();
         let connection = self.connection(to, purpose, within).await?;
-        let reply = connection.call(request, within.saturating_sub(start.elapsed())).await?;
+        let reply = connection.call(request, within.saturating_sub(start.elapsed())).await;
+        if matches!(reply, Err(CallError::Timeout(_)))
+            && purpose == Purpose::Control
+            && connection.silent_for() >= SILENCE_MAX
+        {
+            self.hang_up(to);
+        }
+        let reply = reply?;
         if purpose == Purpose::Control {
             self.metrics.round_trip(to, start.elapsed());
         }
