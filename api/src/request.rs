@@ -16,6 +16,9 @@ use crate::problem::Problem;
 use crate::replica::{Level, ReadOptions, WriteOptions};
 use crate::{checks, fingerprint, headers, json, percent};
 
+/// What is kept of a request's time for its answer's way: a tenth, at most this.
+const ANSWER_MARGIN: Duration = Duration::from_millis(50);
+
 /// A request whose route was found and whose body was read.
 pub(crate) struct Call {
     pub(crate) app: Arc<App>,
@@ -116,9 +119,11 @@ impl Call {
         headers::timeout(&self.parts.headers, self.app.limits.request_timeout)
     }
 
-    /// Counted from here, not from the first byte: a body on a slow line takes nothing from it.
+    /// Counted from here, not from the first byte: a body on a slow line takes nothing from it. A
+    /// little of it is kept, so that the answer comes within the time and not just after it.
     fn deadline(&self) -> Result<Instant, Problem> {
-        Ok(Instant::now() + self.timeout()?)
+        let timeout = self.timeout()?;
+        Ok(Instant::now() + timeout - (timeout / 10).min(ANSWER_MARGIN))
     }
 
     /// The URL of an entity in this route's collection.

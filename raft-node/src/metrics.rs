@@ -167,6 +167,10 @@ impl Metrics {
             )?,
             memory_bytes: IntGauge::new("process_resident_memory_bytes", "Resident memory of this process.")?,
         };
+        // There from the start, or the first failure would be missed by a rate.
+        for reason in ["not_leader", "overloaded", "expired", "stopped", "unknown"] {
+            metrics.proposals.failed.with_label_values(&[reason]).inc_by(0);
+        }
         let Self {
             proposals,
             apply,

@@ -97,7 +97,7 @@ impl LeaderContact {
 }
 
 impl<S: StateStore> NodeCore<S> {
-    /// Called for each append and heartbeat that comes in.
+    /// Called for each heartbeat of a leader that a majority has lately answered.
     pub fn heard_from_leader(&self, vote: &Vote) {
         // A deposed leader's stragglers are no sign of the one that was elected after it.
         if vote.committed && *vote >= self.raft.server_metrics().borrow_watched().vote {
@@ -128,7 +128,8 @@ impl<S: StateStore> NodeCore<S> {
         live.then_some(leader)
     }
 
-    fn holds_lease(&self) -> bool {
+    /// Whether this node, if it leads, was lately answered by a majority.
+    pub fn holds_lease(&self) -> bool {
         let membership = self.raft.server_metrics().borrow_watched().membership_config.clone();
         if membership.voter_ids().eq([self.book.id]) {
             // The only voter is its own majority.

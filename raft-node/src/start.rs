@@ -119,6 +119,10 @@ pub async fn start<L: LogStore, S: StateStore>(
         }
     });
 
+    let asked = Arc::downgrade(&core);
+    core.pool
+        .set_majority_check(move || asked.upgrade().is_some_and(|core| core.holds_lease()));
+
     // What the log already knows about the members comes before any peer is let in.
     let membership = core
         .raft

@@ -7,7 +7,6 @@ use http::StatusCode;
 
 use crate::convert::raft_state;
 use crate::problem::{Kind, Problem};
-use crate::replica::RaftState;
 use crate::reply;
 use crate::request::Call;
 
@@ -52,9 +51,10 @@ pub(super) async fn ready(call: Call) -> Result<Response, Problem> {
 pub(super) async fn leader(call: Call) -> Result<Response, Problem> {
     call.params(&[])?;
     let status = call.app.replica.status();
-    match (status.state, status.leader) {
-        (RaftState::Leader, _) => Ok(reply::plain(StatusCode::OK, "leader\n")),
-        (_, Some(leader)) => Err(Problem::new(Kind::NotReady, format!("the leader is node {leader}"))),
-        (_, None) => Err(Problem::new(Kind::NoLeader, "no leader is known")),
+    match status.leader {
+        Some(leader) if leader == status.node => Ok(reply::plain(StatusCode::OK, "leader\n")),
+        Some(leader) => Err(Problem::new(Kind::NotReady, format!("the leader is node {leader}"))),
+        // A leader that has lost its majority is none: it can write no more than the others.
+        None => Err(Problem::new(Kind::NoLeader, "no leader is known")),
     }
 }

@@ -50,8 +50,12 @@ pub struct Frame<T> {
 
 #[derive(Debug, Encode, Decode)]
 pub enum Request {
-    /// A heartbeat, or entries outside a stream.
-    Append(Append),
+    /// A heartbeat, or entries outside a stream. `confirmed`: a majority has lately answered this
+    /// leader. One that nobody answers goes on sending, and must not pass for alive.
+    Append {
+        append: Append,
+        confirmed: bool,
+    },
     /// Part of a stream of appends. A new session begins when openraft starts a stream anew.
     StreamAppend {
         session: u64,

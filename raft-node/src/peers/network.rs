@@ -112,11 +112,13 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         rpc: AppendRequest,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
-        let request = Request::Append(Append::from_raft(&rpc));
-        match self
-            .control(request, RPCTypes::AppendEntries, option.hard_ttl())
-            .await?
-        {
+        let request = Request::Append {
+            append: Append::from_raft(&rpc),
+            confirmed: self.pool.leads_with_majority(),
+        };
+        // Ends before openraft drops it, so that a silent connection is noticed (see `Pool::call`).
+        let within = option.hard_ttl() * 9 / 10;
+        match self.control(request, RPCTypes::AppendEntries, within).await? {
             Reply::Append(outcome) => Ok(outcome.into_raft()),
             other => Err(unexpected(&other)),
         }

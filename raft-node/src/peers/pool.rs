@@ -1,7 +1,7 @@
 //! One connection for each peer and purpose, dialled when it is needed.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -22,10 +22,21 @@ const DIAL_TIMEOUT: Duration = Duration::from_millis(1000);
 /// that dropped packets, TCP would wait for its next retransmission, which may be seconds away.
 const SILENCE_MAX: Duration = Duration::from_millis(1500);
 
+/// Asks the node's core.
+struct MajorityCheck(Box<dyn Fn() -> bool + Send + Sync>);
+
+impl std::fmt::Debug for MajorityCheck {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("MajorityCheck")
+    }
+}
+
 #[derive(Debug)]
 pub struct Pool {
     pub book: Arc<PeerBook>,
     pub metrics: PeerMetrics,
+    /// Whether this node leads and a majority has lately answered it; set once, at the start.
+    majority: OnceLock<MajorityCheck>,
     /// At most one slot for each peer and purpose. Held for a look-up only, never across an await.
     slots: Mutex<HashMap<(u64, Purpose), Slot>>,
 }
@@ -46,8 +57,19 @@ impl Pool {
         Arc::new(Self {
             book,
             metrics,
+            majority: OnceLock::new(),
             slots: Mutex::default(),
         })
+    }
+
+    /// Set when the node's core exists, which needs the pool before.
+    pub fn set_majority_check(&self, check: impl Fn() -> bool + Send + Sync + 'static) {
+        let was_set = self.majority.set(MajorityCheck(Box::new(check))).is_err();
+        assert!(!was_set, "a pool belongs to one node");
+    }
+
+    pub fn leads_with_majority(&self) -> bool {
+        self.majority.get().is_some_and(|MajorityCheck(check)| check())
     }
 
     /// The connection to a peer, dialled if there is none.

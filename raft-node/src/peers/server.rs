@@ -117,7 +117,11 @@ async fn next_request(stream: &mut SplitStream<Wire>) -> Option<Frame<Request>> 
     match stream.next().await?.and_then(|bytes| decode_frame(&bytes)) {
         Ok(frame) => Some(frame),
         Err(error) => {
-            tracing::warn!(%error, "a peer sent what cannot be read; its connection ends");
+            if error.kind() == std::io::ErrorKind::InvalidData {
+                tracing::warn!(%error, "a peer sent what cannot be read; its connection ends");
+            } else {
+                tracing::debug!(%error, "a peer's connection ended");
+            }
             None
         }
     }
@@ -144,9 +148,11 @@ async fn serve_requests<S: StateStore>(wire: Wire, core: Arc<NodeCore<S>>) {
 
 async fn answer<S: StateStore>(core: &NodeCore<S>, request: Request) -> Reply {
     match request {
-        Request::Append(append) => match append.into_raft() {
+        Request::Append { append, confirmed } => match append.into_raft() {
             Ok(append) => {
-                core.heard_from_leader(&append.vote);
+                if confirmed {
+                    core.heard_from_leader(&append.vote);
+                }
                 match core.raft.append_entries(append).await {
                     Ok(response) => Reply::Append(AppendOutcome::from_raft(response)),
                     Err(error) => Reply::Stopped(error.to_string()),
@@ -204,7 +210,6 @@ async fn serve_appends<S: StateStore>(wire: Wire, core: Arc<NodeCore<S>>) {
                 return;
             }
         };
-        core.heard_from_leader(&append.vote);
         let appends = match &current {
             Some((of_session, appends)) if *of_session == session => appends.clone(),
             _ => {
