@@ -115,10 +115,9 @@ impl Serve {
             .enable_all()
             .build()
             .map_err(Failure::local)?;
-        let result = runtime.block_on(raft_node::serve::run(config)).map_err(Failure::Local);
-        // A thread that hangs on a broken disk must not keep the process, its ports and its lock.
-        runtime.shutdown_background();
-        result
+        // The runtime is dropped before the process ends: a thread that still works in RocksDB while the
+        // process's statics are taken down aborts it.
+        runtime.block_on(raft_node::serve::run(config)).map_err(Failure::Local)
     }
 }
 
