@@ -134,7 +134,7 @@ impl Call {
     }
 }
 
-fn latest(deadline: Instant) -> tokio::time::Instant {
+pub(crate) fn latest(deadline: Instant) -> tokio::time::Instant {
     (deadline + DEADLINE_SLACK).into()
 }
 

@@ -1,11 +1,12 @@
 //! The state machine's own rules for names and fields, asked before anything is proposed, so that
 //! bad input costs no log entry. Apply asks them again.
 
-use quorate_client::wire::Attributes;
+use quorate_client::wire::{Attributes, NewNode};
 use quorate_state_machine::limits::{BATCH_MESSAGES_MAX, NEW_ROOM_MEMBERS_MAX};
 use quorate_state_machine::{Rejection, fields, names};
 use serde_json::Value;
 
+use crate::address::{NODE_ID_MAX, authority, check_client_url, check_peer_addr};
 use crate::problem::Problem;
 
 /// A name in `what`, for example `room`.
@@ -43,6 +44,33 @@ pub(crate) fn new_room_members(members: &[String]) -> Result<(), Problem> {
         )));
     }
     members.iter().try_for_each(|member| name("members", member))
+}
+
+pub(crate) fn new_node(node: &NewNode) -> Result<(), Problem> {
+    node_id("id", node.id)?;
+    node.replaces.map_or(Ok(()), |old| node_id("replaces", old))?;
+    if node.replaces == Some(node.id) {
+        return Err(Problem::bad_request(
+            "replaces: a node takes the place of another, not its own",
+        ));
+    }
+    check_client_url(&node.client_url).map_err(|why| Problem::bad_request(format!("client_url: {why}")))?;
+    check_peer_addr(&node.peer_addr).map_err(|why| Problem::bad_request(format!("peer_addr: {why}")))?;
+    // Clients and peers have separate listeners.
+    if authority(&node.client_url) == Some(&node.peer_addr) {
+        return Err(Problem::bad_request("client_url and peer_addr name the same listener"));
+    }
+    Ok(())
+}
+
+/// A node's id in the field `what`.
+pub(crate) fn node_id(what: &str, id: u64) -> Result<(), Problem> {
+    if id == 0 || id > NODE_ID_MAX {
+        return Err(Problem::bad_request(format!(
+            "{what}: a node's id is from 1 to 2^53 - 1"
+        )));
+    }
+    Ok(())
 }
 
 /// Bytes of a password. Longer ones add no strength and cost time to hash.

@@ -3,7 +3,9 @@
 use quorate_client::wire;
 use quorate_state_machine::{Member, Message, Role, Room, RoomKind, User};
 
-use crate::replica::{ClusterNode, ClusterStatus, RaftState};
+use crate::replica::{
+    Change, ChangeKind, ChangeStep, ClusterNode, ClusterStatus, NewNode, NodeHash, RaftState, Verification,
+};
 use crate::time::format_ms;
 
 /// Attributes are checked before they are stored; text that is no object is shown as none rather
@@ -104,7 +106,7 @@ pub(crate) fn cluster(cluster: ClusterStatus) -> wire::Cluster {
         leader: cluster.leader,
         term: cluster.term,
         failures_tolerated: cluster.failures_tolerated,
-        changes: Vec::new(),
+        changes: cluster.changes.into_iter().map(change).collect(),
     }
 }
 
@@ -128,5 +130,60 @@ pub(crate) fn raft_state(state: RaftState) -> &'static str {
         RaftState::Follower | RaftState::Learner => "follower",
         RaftState::Candidate => "candidate",
         RaftState::Unreachable => "unreachable",
+    }
+}
+
+pub(crate) fn new_node(node: wire::NewNode) -> NewNode {
+    NewNode {
+        id: node.id,
+        client_url: node.client_url,
+        peer_addr: node.peer_addr,
+        replaces: node.replaces,
+    }
+}
+
+pub(crate) fn change(change: Change) -> wire::Change {
+    wire::Change {
+        kind: match change.kind {
+            ChangeKind::Add => wire::ChangeKind::Add,
+            ChangeKind::Replace => wire::ChangeKind::Replace,
+            ChangeKind::Remove => wire::ChangeKind::Remove,
+        },
+        node: change.node,
+        replaces: change.replaces,
+        step: match change.step {
+            ChangeStep::Contacting => wire::ChangeStep::Contacting,
+            ChangeStep::CatchingUp => wire::ChangeStep::CatchingUp,
+            ChangeStep::Promoting => wire::ChangeStep::Promoting,
+            ChangeStep::Done => wire::ChangeStep::Done,
+            ChangeStep::Failed => wire::ChangeStep::Failed,
+        },
+        detail: change.detail,
+    }
+}
+
+/// A node that gave no hash was not compared, so its cluster does not pass for one that agrees.
+pub(crate) fn verification(verification: Verification) -> wire::Verification {
+    let Verification { index, revision, nodes } = verification;
+    let first = nodes.first().map(|node| &node.hash);
+    let agree = first.is_some_and(Result::is_ok) && nodes.iter().all(|node| Some(&node.hash) == first);
+    wire::Verification {
+        index,
+        revision,
+        agree,
+        nodes: nodes.into_iter().map(node_hash).collect(),
+    }
+}
+
+fn node_hash(node: NodeHash) -> wire::NodeHash {
+    let (hash, error) = match node.hash {
+        Ok(hash) => (Some(format!("{hash:032x}")), None),
+        Err(error) => (None, Some(error)),
+    };
+    wire::NodeHash {
+        id: node.id,
+        hash,
+        error,
+        differs: node.differs,
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use http::header::{self, HeaderName, HeaderValue};
 use quorate_state_machine::limits::KEY_BYTES_MAX;
-use quorate_state_machine::{Caller, Conditions, IfLock, Position, Revision, fields};
+use quorate_state_machine::{Caller, Conditions, IfLock, Position, Revision, fields, names};
 
 use crate::config::REQUEST_TIMEOUT_MAX_MS;
 use crate::params::number;
@@ -75,8 +75,9 @@ pub(crate) fn timeout(headers: &HeaderMap, default: Duration) -> Result<Duration
     }
 }
 
-/// Who asks: `X-Quorate-User`, or root. The inner error is the 401 of a token: sessions are not
-/// issued yet, so every token is a bad one. It is kept apart because a 400 of anything goes first.
+/// Who asks: `X-Quorate-User`, or root. The inner error is the 401: of a token (sessions are not
+/// issued yet, so every token is a bad one), or of root by name. It is kept apart because a 400 of
+/// anything goes first.
 pub(crate) fn caller(headers: &HeaderMap) -> Result<Result<Caller, Problem>, Problem> {
     let user = single(headers, &X_USER)?
         .map(|value| {
@@ -89,7 +90,14 @@ pub(crate) fn caller(headers: &HeaderMap) -> Result<Result<Caller, Problem>, Pro
     if headers.contains_key(header::AUTHORIZATION) {
         return Ok(Err(Problem::unauthenticated("the token is not one of a session")));
     }
-    Ok(Ok(user.map_or(Caller::Root, Caller::User)))
+    Ok(match user {
+        None => Ok(Caller::Root),
+        // Nobody can have this name; who writes it means the administrator.
+        Some(user) if user == names::ROOT => Err(Problem::unauthenticated(
+            "root is no user: leave the header X-Quorate-User away to act as root",
+        )),
+        Some(user) => Ok(Caller::User(user)),
+    })
 }
 
 /// `If-Match: "rev"`, `If-None-Match: *` and `If-Lock: NAME;token=N` of a write.
@@ -110,6 +118,18 @@ pub(crate) fn conditions(headers: &HeaderMap) -> Result<Conditions, Problem> {
         if_none_match,
         if_lock,
     })
+}
+
+/// For what is no entity and no command of the log, so that nothing could hold the condition against it.
+pub(crate) fn no_conditions(headers: &HeaderMap) -> Result<(), Problem> {
+    for name in [&header::IF_MATCH, &header::IF_NONE_MATCH, &IF_LOCK] {
+        if headers.contains_key(name) {
+            return Err(Problem::bad_request(format!(
+                "the header {name} has no meaning here: the cluster's nodes have no revision, and no lock guards them"
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn entity_tag(value: &str) -> Option<Revision> {

@@ -11,6 +11,8 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod address;
+mod administer;
 mod app;
 mod checks;
 pub mod config;

@@ -6,7 +6,7 @@ use http::StatusCode;
 use http::header::{self, HeaderName, HeaderValue};
 use quorate_state_machine::{Code, Rejection};
 
-use crate::replica::ReplicaError;
+use crate::replica::{AdminError, ReplicaError};
 
 /// What programs branch on. The order is that of the contract's checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +96,7 @@ fn refusal(code: Code) -> (StatusCode, &'static str, &'static str, bool) {
 }
 
 /// An answer that is not the one asked for. Boxed where it travels: it is the rare case.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Problem {
     kind: Kind,
     detail: String,
@@ -148,6 +148,10 @@ impl Problem {
         Self::new(Kind::TooLarge, detail)
     }
 
+    pub(crate) fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(Kind::Refused(Code::Forbidden), detail)
+    }
+
     pub(crate) fn unauthenticated(detail: impl Into<String>) -> Self {
         Self::new(Kind::Refused(Code::Unauthenticated), detail)
     }
@@ -188,6 +192,18 @@ impl Problem {
             ReplicaError::CommitUnknown(_) if is_read => Self::new(Kind::NotReady, detail),
             ReplicaError::CommitUnknown(_) => Self::new(Kind::CommitUnknown, detail),
         }
+    }
+
+    /// Why a change of the cluster was not begun, or a question about it not answered.
+    pub(crate) fn from_admin(error: AdminError, is_read: bool, path_and_query: &str) -> Self {
+        let (code, detail) = match error {
+            AdminError::NotFound(detail) => (Code::NotFound, detail),
+            AdminError::AlreadyExists(detail) => (Code::AlreadyExists, detail),
+            AdminError::Conflict(detail) => (Code::Conflict, detail),
+            AdminError::Invalid(detail) => (Code::Invalid, detail),
+            AdminError::Replica(error) => return Self::from_replica(error, is_read, path_and_query),
+        };
+        Self::new(Kind::Refused(code), detail)
     }
 
     pub(crate) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {

@@ -29,8 +29,106 @@ pub trait Replica: Send + Sync + 'static {
     /// The cluster as this node sees it; asks the other nodes for their part, within the deadline.
     fn cluster(&self, deadline: Instant) -> BoxFuture<'_, ClusterStatus>;
 
+    /// Begins to add a node, or to put it in the place of another. Done by the leader, which any node
+    /// asks; the progress is in [`ClusterStatus::changes`]. Asking again for what is under way or done
+    /// answers the same.
+    fn add_node(&self, node: NewNode, deadline: Instant) -> BoxFuture<'_, Result<Change, AdminError>>;
+
+    /// Removes a node, and returns when the removal is committed.
+    fn remove_node(&self, id: u64, deadline: Instant) -> BoxFuture<'_, Result<(), AdminError>>;
+
+    /// Hands leadership to a voter (none: to the one whose log is furthest), and returns the new leader.
+    fn transfer(&self, to: Option<u64>, deadline: Instant) -> BoxFuture<'_, Result<u64, AdminError>>;
+
+    /// Begins to take a snapshot on this node and to purge the log that it covers.
+    fn take_snapshot(&self) -> BoxFuture<'_, Result<(), AdminError>>;
+
+    /// Has every node hash its state at one entry of the log, and compares.
+    fn verify(&self, deadline: Instant) -> BoxFuture<'_, Result<Verification, AdminError>>;
+
     /// Ends when the node begins to shut down: streams end then.
     fn shutting_down(&self) -> BoxFuture<'static, ()>;
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewNode {
+    pub id: u64,
+    /// `http://host:port`
+    pub client_url: String,
+    /// `host:port`
+    pub peer_addr: String,
+    /// The voter that it takes the place of, in one change.
+    pub replaces: Option<u64>,
+}
+
+/// A change of the membership that is under way, or that has lately ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    pub kind: ChangeKind,
+    pub node: u64,
+    pub replaces: Option<u64>,
+    pub step: ChangeStep,
+    /// In words: what it waits for, how far it is, or why it failed.
+    pub detail: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChangeKind {
+    Add,
+    Replace,
+    Remove,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChangeStep {
+    /// The leader cannot reach the node yet.
+    Contacting,
+    /// It is a learner that receives the log or a snapshot.
+    CatchingUp,
+    /// It has caught up; the change of voters is in the log and not committed yet.
+    Promoting,
+    Done,
+    Failed,
+}
+
+/// Why a change of the cluster was not begun. Nothing has changed, except after `Replica`'s
+/// `CommitUnknown`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AdminError {
+    /// 404: no such node.
+    #[error("{0}")]
+    NotFound(String),
+    /// 409 `already_exists`: the id or an address belongs to another node.
+    #[error("{0}")]
+    AlreadyExists(String),
+    /// 409 `conflict`: another change is under way, or the cluster would lose its quorum.
+    #[error("{0}")]
+    Conflict(String),
+    /// 422 `invalid`: an id that was removed, a node to replace that does not exist, a store that
+    /// belongs to another cluster.
+    #[error("{0}")]
+    Invalid(String),
+    #[error(transparent)]
+    Replica(#[from] ReplicaError),
+}
+
+/// The hashes of all nodes' states after one entry of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verification {
+    /// Log index of that entry.
+    pub index: u64,
+    pub revision: u64,
+    /// By id.
+    pub nodes: Vec<NodeHash>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeHash {
+    pub id: u64,
+    /// The hash, or in words why there is none.
+    pub hash: Result<u128, String>,
+    /// It has a hash, and that is not the one that most nodes have.
+    pub differs: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -123,6 +221,8 @@ pub struct ClusterStatus {
     pub term: u64,
     /// How many more voters may fail before writes stop.
     pub failures_tolerated: u64,
+    /// Under way, and those that have lately ended; as the leader knows them, so none without one.
+    pub changes: Vec<Change>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -145,6 +145,7 @@ async fn initialise<S: StateStore>(
                     peer_addr,
                     client_url,
                     store_id,
+                    replaces: None,
                 },
             )
         })

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use quorate_state_machine::{VERSION_MAX, VERSION_MIN};
+
 /// How often the leader is heard, in milliseconds.
 pub const HEARTBEAT_INTERVAL_MS: u64 = 50;
 /// The shortest time without a leader's word after which a node campaigns, in milliseconds.
@@ -14,6 +16,18 @@ pub const ELECTION_TIMEOUT_MAX_MS: u64 = 600;
 const HEARTBEATS_PER_ELECTION: u64 = 3;
 /// Beyond a minute a cluster would seem dead after each failure; such a number is a slip.
 const TIMEOUT_MS_MAX: u64 = 60_000;
+/// Entries of the log that are kept, in bytes: some minutes of full load, so that a node which was down
+/// for a moment catches up by entries, not by a snapshot.
+pub const LOG_BYTES_MAX: u64 = 512 << 20;
+/// A smaller log would be cut while followers still read it.
+const LOG_BYTES_LEAST: u64 = 1 << 20;
+/// How old kept entries get, in seconds: a day.
+pub const LOG_AGE_MAX_S: u64 = 24 * 3600;
+/// Below so much free space, in bytes, writes are refused. It covers what is still written then: the log's
+/// and the state's buffers, and a snapshot.
+pub const DISK_FREE_MIN: u64 = 256 << 20;
+/// How often the leader compares the states of all nodes, in seconds.
+pub const VERIFY_INTERVAL_S: u64 = 600;
 /// Ids stand in JSON, whose numbers are exact below 2^53.
 const ID_MAX: u64 = (1 << 53) - 1;
 
@@ -32,8 +46,20 @@ pub struct Config {
     pub advertise_client_url: String,
     /// How peers reach this node: `host:port`.
     pub advertise_peer_addr: String,
-    /// The voters of the first start, the same on each of them.
+    /// The voters of the first start, the same on each of them; empty on a node that joins later.
     pub initial_cluster: Vec<InitialMember>,
+    /// Client URLs of a cluster that this node is to be added to.
+    pub join: Vec<String>,
+    /// Above it a snapshot is taken and the log is cut.
+    pub log_bytes_max: u64,
+    pub log_age_max_s: u64,
+    /// The low-water mark of free disk space.
+    pub disk_free_min: u64,
+    /// 0: never.
+    pub verify_interval_s: u64,
+    /// The highest cluster version that this node admits to support: lower than the build's for tests that
+    /// play an older build.
+    pub cluster_version_max: u32,
     pub heartbeat_interval_ms: u64,
     pub election_timeout_min_ms: u64,
     pub election_timeout_max_ms: u64,
@@ -68,14 +94,37 @@ impl Config {
     /// # Errors
     /// Names the first setting that is wrong.
     pub fn check(&self) -> Result<(), InvalidConfig> {
-        check_initial_cluster(&self.initial_cluster)?;
-        if !self.initial_cluster.iter().any(|member| member.id == self.id) {
-            refuse!("initial-cluster: it does not have this node's id, {}", self.id);
+        if self.id == 0 || self.id > ID_MAX {
+            refuse!("id: {} is not between 1 and 2^53 - 1", self.id);
+        }
+        if self.join.is_empty() || !self.initial_cluster.is_empty() {
+            check_initial_cluster(&self.initial_cluster)?;
+        }
+        if self.join.is_empty() && !self.initial_cluster.iter().any(|member| member.id == self.id) {
+            refuse!(
+                "initial-cluster: it does not have this node's id, {}; a node that is added later needs --join",
+                self.id
+            );
+        }
+        for url in &self.join {
+            check_client_url(url).map_err(|why| InvalidConfig(format!("join: {why}")))?;
         }
         check_peer_addr(&self.advertise_peer_addr)
             .map_err(|why| InvalidConfig(format!("advertise-peer-addr: {why}")))?;
         check_client_url(&self.advertise_client_url)
             .map_err(|why| InvalidConfig(format!("advertise-client-url: {why}")))?;
+        for (name, addr) in [
+            ("advertise-peer-addr", self.advertise_peer_addr.as_str()),
+            (
+                "advertise-client-url",
+                self.advertise_client_url.trim_start_matches("http://"),
+            ),
+        ] {
+            let unspecified = addr.parse::<SocketAddr>().is_ok_and(|addr| addr.ip().is_unspecified());
+            if unspecified {
+                refuse!("{name}: nobody can reach {addr}; give the address under which others know this node");
+            }
+        }
         // The other nodes go by their own lists: an address that only this node knows helps nobody.
         for member in self.initial_cluster.iter().filter(|member| member.id == self.id) {
             if member.peer_addr != self.advertise_peer_addr {
@@ -104,11 +153,23 @@ impl Config {
         if self.data_dir.as_os_str().is_empty() {
             refuse!("data-dir: it is empty");
         }
+        if self.log_bytes_max < LOG_BYTES_LEAST {
+            refuse!("log-bytes-max: {} is less than {LOG_BYTES_LEAST}", self.log_bytes_max);
+        }
+        if self.log_age_max_s == 0 {
+            refuse!("log-age-max-s: it is zero");
+        }
         let (heartbeat, min, max) = (
             self.heartbeat_interval_ms,
             self.election_timeout_min_ms,
             self.election_timeout_max_ms,
         );
+        if !(VERSION_MIN..=VERSION_MAX).contains(&self.cluster_version_max) {
+            refuse!(
+                "cluster-version-max: {} is not between {VERSION_MIN} and {VERSION_MAX}",
+                self.cluster_version_max
+            );
+        }
         if heartbeat == 0 {
             refuse!("heartbeat-interval-ms: it is zero");
         }
@@ -130,7 +191,7 @@ impl Config {
     pub fn advice(&self) -> Vec<String> {
         let mut advice = Vec::new();
         let voters = self.initial_cluster.len();
-        if voters.is_multiple_of(2) {
+        if voters > 0 && voters.is_multiple_of(2) {
             advice.push(format!(
                 "{voters} voters survive no more failures than {}: an odd number is better",
                 voters - 1
@@ -249,6 +310,12 @@ mod tests {
             advertise_client_url: "http://127.0.0.1:7101".into(),
             advertise_peer_addr: "127.0.0.1:7201".into(),
             initial_cluster: parse_initial_cluster(THREE).expect("three nodes"),
+            join: Vec::new(),
+            log_bytes_max: LOG_BYTES_MAX,
+            log_age_max_s: LOG_AGE_MAX_S,
+            disk_free_min: DISK_FREE_MIN,
+            verify_interval_s: VERIFY_INTERVAL_S,
+            cluster_version_max: VERSION_MAX,
             heartbeat_interval_ms: HEARTBEAT_INTERVAL_MS,
             election_timeout_min_ms: ELECTION_TIMEOUT_MIN_MS,
             election_timeout_max_ms: ELECTION_TIMEOUT_MAX_MS,
@@ -308,6 +375,12 @@ mod tests {
         assert_eq!(said(|_| ()), "fine");
         for (change, word) in [
             ((|c| c.id = 4) as fn(&mut Config), "this node's id, 4"),
+            (|c| c.id = 0, "id: 0"),
+            (|c| c.join = vec!["nowhere".into()], "join"),
+            (|c| c.log_bytes_max = 1, "log-bytes-max"),
+            (|c| c.log_age_max_s = 0, "log-age-max-s"),
+            (|c| c.cluster_version_max = 0, "cluster-version-max"),
+            (|c| c.cluster_version_max = VERSION_MAX + 1, "cluster-version-max"),
             (|c| c.peer_addr = c.client_addr, "the same"),
             (
                 |c| c.client_addr = "0.0.0.0:7101".parse().expect("an address"),
@@ -322,6 +395,11 @@ mod tests {
             (
                 |c| c.advertise_peer_addr = "elsewhere:1".into(),
                 "address in initial-cluster",
+            ),
+            (|c| c.advertise_peer_addr = "0.0.0.0:7201".into(), "nobody can reach"),
+            (
+                |c| c.advertise_client_url = "http://[::]:7101".into(),
+                "nobody can reach",
             ),
             (|c| c.data_dir = PathBuf::new(), "data-dir"),
             (|c| c.heartbeat_interval_ms = 0, "heartbeat-interval-ms"),
@@ -343,6 +421,20 @@ mod tests {
             c.insecure_listen = true;
         });
         assert_eq!(open, "fine");
+    }
+
+    #[test]
+    fn a_node_that_joins_needs_no_initial_cluster_and_may_have_one() {
+        let join = |c: &mut Config| {
+            c.id = 4;
+            c.join = vec!["http://127.0.0.1:7101".into()];
+        };
+        assert_eq!(said(join), "fine");
+        let alone = said(|c| {
+            join(c);
+            c.initial_cluster.clear();
+        });
+        assert_eq!(alone, "fine");
     }
 
     #[test]

@@ -9,9 +9,15 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod admin;
 pub mod bootstrap;
+pub mod changes;
 pub mod clock;
+pub mod compaction;
 pub mod config;
+pub mod disk;
+pub mod join;
+pub mod leadership;
 pub mod log_store;
 pub mod membership;
 pub mod metrics;
@@ -21,8 +27,14 @@ pub mod proposer;
 pub mod raft_config;
 pub mod read_index;
 pub mod serve;
+pub mod snapshots;
 pub mod start;
+pub mod state_hashes;
 pub mod state_machine;
+pub mod status;
+pub mod survey;
 pub mod tasks;
 pub mod types;
+pub mod verify;
+pub mod versions;
 pub mod watchers;

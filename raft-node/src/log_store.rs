@@ -4,6 +4,7 @@
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
 
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use quorate_storage::log::{Done, LogStore};
@@ -16,14 +17,18 @@ use crate::types::{Entry, LogId, TypeConfig, Vote, to_raft_log_id, to_raft_vote,
 /// and travel within the append time-out.
 const READ_BYTES_MAX: usize = 2 << 20;
 
+/// Makes durable what the entries that are about to go have become.
+pub type SyncState = Arc<dyn Fn() -> io::Result<()> + Send + Sync>;
+
 #[derive(Clone)]
 pub struct RaftLog<L> {
     log: L,
+    sync_state: SyncState,
 }
 
 impl<L: LogStore> RaftLog<L> {
-    pub fn new(log: L) -> Self {
-        Self { log }
+    pub fn new(log: L, sync_state: SyncState) -> Self {
+        Self { log, sync_state }
     }
 
     fn read(&self, from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<Entry>> {
@@ -117,6 +122,9 @@ impl<L: LogStore> RaftLogStorage<TypeConfig> for RaftLog<L> {
     }
 
     async fn purge(&mut self, log_id: LogId) -> io::Result<()> {
+        // Whoever wants the purge, it never comes before the state is on disk: after a crash nothing else
+        // could make it again. Almost always there is little left to sync (see `compaction`).
+        (self.sync_state)()?;
         self.log.purge(to_stored_log_id(log_id), ignore());
         Ok(())
     }

@@ -29,6 +29,17 @@ pub struct Metrics {
     pub disk_free_bytes: IntGauge,
     pub read_index_rounds: IntCounter,
     pub memory_bytes: IntGauge,
+    pub disk_low: IntGauge,
+    pub log_retained_bytes: IntGauge,
+    pub snapshot_sent_bytes: IntGauge,
+    pub snapshot_received_bytes: IntGauge,
+    pub verify: VerifyMetrics,
+}
+
+#[derive(Debug, Clone)]
+pub struct VerifyMetrics {
+    compared: IntCounter,
+    differs: IntGaugeVec,
 }
 
 #[derive(Debug, Clone)]
@@ -166,6 +177,35 @@ impl Metrics {
                 "Rounds that confirmed the leader for linearizable reads; many reads share one.",
             )?,
             memory_bytes: IntGauge::new("process_resident_memory_bytes", "Resident memory of this process.")?,
+            disk_low: IntGauge::new(
+                "quorate_disk_low",
+                "1 if less space is free than --disk-free-min: writes are refused with 507.",
+            )?,
+            log_retained_bytes: IntGauge::new(
+                "quorate_log_retained_bytes",
+                "Bytes of the entries that the log still has; bounded by --log-bytes-max.",
+            )?,
+            snapshot_sent_bytes: IntGauge::new(
+                "quorate_snapshot_sent_bytes_total",
+                "Bytes of snapshots sent to other nodes.",
+            )?,
+            snapshot_received_bytes: IntGauge::new(
+                "quorate_snapshot_received_bytes_total",
+                "Bytes of snapshots received from other nodes.",
+            )?,
+            verify: VerifyMetrics {
+                compared: IntCounter::new(
+                    "quorate_state_compared_total",
+                    "Comparisons of all nodes' states that this node made as the leader.",
+                )?,
+                differs: IntGaugeVec::new(
+                    Opts::new(
+                        "quorate_state_differs",
+                        "1 for a node whose state was not the one that most nodes had, when this node last compared.",
+                    ),
+                    &["node"],
+                )?,
+            },
         };
         // There from the start, or the first failure would be missed by a rate.
         for reason in ["not_leader", "overloaded", "expired", "stopped", "unknown"] {
@@ -176,9 +216,10 @@ impl Metrics {
             apply,
             peers,
             fsync,
+            verify,
             ..
         } = &metrics;
-        let collectors: [Box<dyn prometheus::core::Collector>; 25] = [
+        let collectors: [Box<dyn prometheus::core::Collector>; 31] = [
             Box::new(metrics.has_leader.clone()),
             Box::new(metrics.is_leader.clone()),
             Box::new(metrics.leader_changes.clone()),
@@ -202,6 +243,12 @@ impl Metrics {
             Box::new(metrics.disk_free_bytes.clone()),
             Box::new(metrics.read_index_rounds.clone()),
             Box::new(metrics.memory_bytes.clone()),
+            Box::new(metrics.disk_low.clone()),
+            Box::new(metrics.log_retained_bytes.clone()),
+            Box::new(metrics.snapshot_sent_bytes.clone()),
+            Box::new(metrics.snapshot_received_bytes.clone()),
+            Box::new(verify.compared.clone()),
+            Box::new(verify.differs.clone()),
             Box::new(build_info()?),
             Box::new(start_time()?),
         ];
@@ -253,6 +300,25 @@ impl PeerMetrics {
         if in_flight > max.get() {
             max.set(in_flight);
         }
+    }
+}
+
+impl VerifyMetrics {
+    /// One comparison of the leader, with what it found of each node.
+    pub fn observe(&self, nodes: impl Iterator<Item = (u64, bool)>) {
+        self.compared.inc();
+        // Nodes that have left are not shown any more.
+        self.differs.reset();
+        for (node, differs) in nodes {
+            self.differs
+                .with_label_values(&[node.to_string().as_str()])
+                .set(i64::from(differs));
+        }
+    }
+
+    /// This node does not lead, so it knows nothing of the others.
+    pub fn forget(&self) {
+        self.differs.reset();
     }
 }
 

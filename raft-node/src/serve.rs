@@ -2,16 +2,17 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use openraft::async_runtime::WatchReceiver;
 use prometheus::Registry;
 use quorate_api::ApiConfig;
-use quorate_storage::FatalHook;
 use quorate_storage::log::{LogOptions, LogStore, RocksLog};
 use quorate_storage::node_dir::NodeDir;
 use quorate_storage::state::{RocksState, StateOptions, StateStore};
+use quorate_storage::{FatalHook, check_agreement};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -22,10 +23,12 @@ use crate::metrics::Metrics;
 use crate::node::NodeCore;
 use crate::start::{Parts, start};
 
-/// A leader that goes down waits no longer than this for another to take over.
-const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Kept beyond what the API gives to requests in progress, so that it is the API that ends them.
 const DRAIN_MARGIN: Duration = Duration::from_secs(1);
+/// No disk that will ever answer takes so long over a synced write.
+const HUNG_FOR_GOOD: Duration = Duration::from_secs(30);
+/// A process that cannot go on has ended by then, one way or the other.
+const END_WITHIN: Duration = Duration::from_secs(5);
 /// How often sizes on disk and in memory are measured.
 const MEASURE_EVERY: Duration = Duration::from_secs(1);
 
@@ -34,7 +37,8 @@ type Core = NodeCore<RocksState>;
 /// Runs a node until a signal ends it (`Ok`) or it cannot go on (`Err`).
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let (fatal_tx, mut fatal_rx) = mpsc::unbounded_channel::<String>();
-    let on_fatal: FatalHook = Arc::new(move |reason| {
+    let on_fatal: FatalHook = Arc::new(move |reason: String| {
+        end_for_sure(reason.clone());
         // The first reason ends the process; nobody is left to hear the others.
         let _ = fatal_tx.send(reason);
     });
@@ -48,7 +52,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let metrics = Metrics::new(&registry).context("failed to set up metrics")?;
     let log = open_log(&node_dir, &metrics, on_fatal.clone())?;
     let state = RocksState::open(&node_dir.state_dir(), StateOptions::default(), on_fatal.clone())?;
-    check_state_against_log(&state, &log)?;
+    check_agreement(&node_dir, &log.state(), state.applied()?.last, state.installed())?;
 
     let identity = node_dir.identity();
     let store_cluster_id = node_dir.clone();
@@ -60,11 +64,21 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         log: log.clone(),
         state: state.clone(),
         snapshot_dir: node_dir.tmp_dir().join("snapshot"),
+        free_bytes: {
+            let node_dir = node_dir.clone();
+            Arc::new(move || node_dir.free_bytes())
+        },
+        oldest_unsynced: {
+            let log = log.clone();
+            Arc::new(move || log.oldest_unsynced())
+        },
         metrics: metrics.clone(),
         on_fatal,
     };
+    let parts_fatal = parts.on_fatal.clone();
     let stop_peers = CancellationToken::new();
     let core = start(&config, peer_listener, parts, stop_peers.clone()).await?;
+    let _hang_watch = HangWatch::start(log.clone(), parts_fatal)?;
     tokio::spawn(show_metrics(core.clone(), metrics, log.clone(), node_dir.clone()));
     let stop_http = CancellationToken::new();
     let api = ApiConfig {
@@ -110,6 +124,63 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Ends the process even if a thread hangs in the kernel, on a disk that never answers: the way out
+/// through `main` waits for all threads, because RocksDB's must not be at work while statics are taken down.
+fn end_for_sure(reason: String) {
+    let watchdog = std::thread::Builder::new().name("last-resort".to_owned());
+    let spawned = watchdog.spawn(move || {
+        std::thread::sleep(END_WITHIN);
+        eprintln!("quorate: {reason}; a thread hangs, so the process is killed");
+        // Nothing of this process runs any more after it, unlike with `abort` or `exit`.
+        let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL);
+    });
+    if let Err(error) = spawned {
+        tracing::warn!(%error, "nobody watches whether the process ends");
+    }
+}
+
+/// A disk that hangs may take along the threads of the runtime, and with them the watch that hands leadership
+/// over (see `disk`). This one has a thread of its own.
+struct HangWatch {
+    /// Closed to end the thread.
+    stop: Option<std::sync::mpsc::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl HangWatch {
+    fn start(log: RocksLog, on_fatal: FatalHook) -> anyhow::Result<Self> {
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let watch = move || {
+            while let Err(std::sync::mpsc::RecvTimeoutError::Timeout) = stopped.recv_timeout(MEASURE_EVERY) {
+                if log.oldest_unsynced().is_some_and(|age| age >= HUNG_FOR_GOOD) {
+                    let seconds = HUNG_FOR_GOOD.as_secs();
+                    on_fatal(format!(
+                        "the disk hangs: a write of the log has not come back within {seconds} s"
+                    ));
+                    return;
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("hang-watch".to_owned()).spawn(watch);
+        Ok(Self {
+            stop: Some(stop),
+            thread: Some(thread.context("failed to start a thread")?),
+        })
+    }
+}
+
+impl Drop for HangWatch {
+    fn drop(&mut self) {
+        // It owns a handle of the log, which must be closed before the process ends.
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the watch for a hanging disk has panicked");
+        }
+    }
+}
+
 async fn listen(addr: std::net::SocketAddr, what: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(addr)
         .await
@@ -125,28 +196,6 @@ fn open_log(node_dir: &NodeDir, metrics: &Metrics, on_fatal: FatalHook) -> anyho
     Ok(RocksLog::open(&node_dir.log_dir(), options, on_fatal)?)
 }
 
-/// The state is made from the log, which is synced first. A state that knows more than the log means
-/// that the log's disk has lost what it had acknowledged (see `state_machine`: apply waits for the log).
-fn check_state_against_log(state: &RocksState, log: &RocksLog) -> anyhow::Result<()> {
-    let Some(applied) = state.applied()?.last else {
-        return Ok(());
-    };
-    let log_state = log.state();
-    // An installed snapshot is ahead of the log until the log is purged up to it.
-    let explained = log_state.last.max(state.installed());
-    let known = explained.is_some_and(|known| applied <= known);
-    if !known {
-        bail!(
-            "the state of this node has applied entry {} of term {}, but its log ends at {:?}: the log has lost entries that \
-             this node had acknowledged. It must not vote. Put the log back or replace the node",
-            applied.index,
-            applied.term,
-            log_state.last
-        );
-    }
-    Ok(())
-}
-
 async fn shut_down(
     core: &Arc<Core>,
     stop_http: &CancellationToken,
@@ -154,7 +203,7 @@ async fn shut_down(
     http: tokio::task::JoinHandle<std::io::Result<()>>,
     drain_timeout: Duration,
 ) {
-    core.hand_over(HAND_OVER_TIMEOUT).await;
+    core.hand_over().await;
     core.stopping.cancel();
     stop_http.cancel();
     if tokio::time::timeout(drain_timeout, http).await.is_err() {
@@ -210,10 +259,25 @@ fn measure(core: &Core, metrics: &Metrics, log: &RocksLog, node_dir: &NodeDir) {
             .set(gauge(raft.local_committed.map_or(0, |id| id.index)));
     }
     metrics.applied_index.set(gauge(core.applied.borrow().index()));
+    let log = log.stats();
     metrics
         .disk_bytes
         .with_label_values(&["log"])
-        .set(gauge(log.stats().disk_bytes));
+        .set(gauge(log.disk_bytes));
+    metrics.log_retained_bytes.set(gauge(log.retained_bytes));
+    let snapshots = node_dir.unshared_tmp_bytes();
+    metrics
+        .disk_bytes
+        .with_label_values(&["snapshot"])
+        .set(gauge(snapshots));
+    metrics.disk_low.set(i64::from(core.disk.is_low()));
+    let transfers = &core.pool.transfers;
+    metrics
+        .snapshot_sent_bytes
+        .set(gauge(transfers.sent_bytes.load(Ordering::Relaxed)));
+    metrics
+        .snapshot_received_bytes
+        .set(gauge(transfers.received_bytes.load(Ordering::Relaxed)));
     metrics
         .disk_bytes
         .with_label_values(&["state"])

@@ -11,27 +11,38 @@ use quorate_storage::FatalHook;
 use quorate_storage::log::LogStore;
 use quorate_storage::state::StateStore;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::bootstrap::{bootstrap, cluster_id_of, wiped_message};
-use crate::config::Config;
+use crate::changes::{Changes, keep_membership};
+use crate::compaction::{Compaction, LogBounds, keep_log_bounded};
+use crate::config::{Config, InitialMember};
+use crate::disk::{DiskGuard, FreeBytes, OldestUnsynced, watch_hangs, watch_space};
+use crate::join::join;
+use crate::leadership::LeaderContact;
 use crate::log_store::RaftLog;
 use crate::metrics::Metrics;
-use crate::node::{LeaderContact, NodeCore, Raft};
+use crate::node::{NodeCore, Raft};
 use crate::peers::network::Network;
+use crate::peers::pool::Hooks;
 use crate::peers::{PeerBook, Pool, server};
 use crate::proposer::Proposer;
 use crate::raft_config::raft_config;
 use crate::read_index::{ReadIndex, Round};
-use crate::state_machine::Machine;
+use crate::snapshots::Snapshots;
+use crate::state_machine::{Machine, Removed};
+use crate::survey::survey_members;
 use crate::tasks::spawn_vital;
 use crate::types::StoredMembership;
+use crate::verify::verify_now_and_then;
+use crate::versions::Supported;
 use crate::watchers::Watchers;
 
 /// A round of ReadIndex that the leader has not answered by then has failed.
 const READ_INDEX_TIMEOUT: Duration = Duration::from_millis(1000);
 
-type OnClusterId = Arc<dyn Fn(&str) -> anyhow::Result<()> + Send + Sync>;
+pub type OnClusterId = Arc<dyn Fn(&str) -> anyhow::Result<()> + Send + Sync>;
 
 pub struct Parts<L, S> {
     pub store_id: u128,
@@ -41,7 +52,10 @@ pub struct Parts<L, S> {
     pub on_cluster_id: OnClusterId,
     pub log: L,
     pub state: S,
+    /// For snapshots on their way out or in: on the state's file system, and emptied at the start.
     pub snapshot_dir: PathBuf,
+    pub free_bytes: FreeBytes,
+    pub oldest_unsynced: OldestUnsynced,
     pub metrics: Metrics,
     /// The node cannot go on: called with the reason.
     pub on_fatal: FatalHook,
@@ -62,26 +76,42 @@ pub async fn start<L: LogStore, S: StateStore>(
         log,
         state,
         snapshot_dir,
+        free_bytes,
+        oldest_unsynced,
         metrics,
         on_fatal,
     } = parts;
+    let versions = Supported::up_to(config.cluster_version_max);
+    let own = InitialMember {
+        id: config.id,
+        peer_addr: config.advertise_peer_addr.clone(),
+        client_url: config.advertise_client_url.clone(),
+    };
     let book = Arc::new(PeerBook::new(config.id, store_id, &config.initial_cluster, cluster_id));
     let pool = Pool::new(book.clone(), metrics.peers.clone());
     let watchers = Arc::new(Watchers::default());
+    let snapshots = Snapshots::open(state.clone(), &snapshot_dir).context("failed to clean up old snapshots")?;
     let machine = Machine::open(
         state.clone(),
-        &snapshot_dir,
+        snapshots.clone(),
         log.flushed(),
         watchers.clone(),
         metrics.apply.clone(),
+        versions,
+        on_fatal.clone(),
     )
     .context("failed to open the state")?;
     let applied = machine.applied_now();
+    let (removed, hashes) = (machine.removed(), machine.hashes());
+    let sync_state = {
+        let state = state.clone();
+        move || state.sync().map_err(std::io::Error::other)
+    };
     let raft = Raft::new(
         config.id,
         raft_config(config)?,
         Network::new(pool.clone()),
-        RaftLog::new(log),
+        RaftLog::new(log.clone(), Arc::new(sync_state)),
         machine,
     )
     .await
@@ -114,14 +144,24 @@ pub async fn start<L: LogStore, S: StateStore>(
             proposer,
             reads,
             contact: LeaderContact::new(config.election_timeout_max_ms),
+            changes: Changes::default(),
+            hashes,
+            verifying: tokio::sync::Mutex::default(),
+            disk: DiskGuard::default(),
+            compaction: Compaction::default(),
+            versions,
+            incoming_dir: snapshot_dir,
             stopping: CancellationToken::new(),
             on_fatal: on_fatal.clone(),
         }
     });
 
     let asked = Arc::downgrade(&core);
-    core.pool
-        .set_majority_check(move || asked.upgrade().is_some_and(|core| core.holds_lease()));
+    let (removed_fatal, id) = (on_fatal.clone(), config.id);
+    core.pool.set_hooks(Hooks {
+        leads_with_majority: Box::new(move || asked.upgrade().is_some_and(|core| core.holds_lease())),
+        removed: Box::new(move |told_by| removed_fatal(removed_message(id, told_by))),
+    });
 
     // What the log already knows about the members comes before any peer is let in.
     let membership = core
@@ -133,17 +173,61 @@ pub async fn start<L: LogStore, S: StateStore>(
     spawn_vital(
         "following the membership",
         on_fatal.clone(),
-        follow_membership(core.clone(), on_cluster_id),
+        follow_membership(core.clone(), on_cluster_id.clone()),
     );
+    spawn_vital(
+        "following removals",
+        on_fatal.clone(),
+        follow_removals(core.clone(), removed),
+    );
+    spawn_vital(
+        "keeping the membership",
+        on_fatal.clone(),
+        keep_membership(core.clone(), own.clone()),
+    );
+    let bounds = LogBounds {
+        bytes_max: config.log_bytes_max,
+        age_max: Duration::from_secs(config.log_age_max_s),
+    };
+    spawn_vital(
+        "keeping the log bounded",
+        on_fatal.clone(),
+        keep_log_bounded(core.clone(), log, snapshots, bounds),
+    );
+    spawn_vital(
+        "watching the disk's space",
+        on_fatal.clone(),
+        watch_space(core.clone(), free_bytes, config.disk_free_min),
+    );
+    spawn_vital("surveying the members", on_fatal.clone(), survey_members(core.clone()));
+    let election_max = Duration::from_millis(config.election_timeout_max_ms);
+    spawn_vital(
+        "watching for a disk that hangs",
+        on_fatal.clone(),
+        watch_hangs(core.clone(), oldest_unsynced, election_max),
+    );
+    if config.verify_interval_s > 0 {
+        let every = Duration::from_secs(config.verify_interval_s);
+        let compared = metrics.verify.clone();
+        spawn_vital(
+            "comparing the states",
+            on_fatal.clone(),
+            verify_now_and_then(core.clone(), every, compared),
+        );
+    }
     tokio::spawn(watch_core(core.clone()));
-    let (told, id) = (on_fatal.clone(), config.id);
+    let told = on_fatal.clone();
     let peers = server::serve(peer_listener, core.clone(), stop_peers, move |wiped| {
         told(wiped_message(id, store_id, wiped.told_by, wiped.known));
     });
     spawn_vital("the peers' server", on_fatal.clone(), peers);
-    let (starting, initial) = (core.clone(), config.initial_cluster.clone());
+    let (starting, initial, endpoints) = (core.clone(), config.initial_cluster.clone(), config.join.clone());
     tokio::spawn(async move {
-        if let Err(error) = bootstrap(starting, &initial).await {
+        let started = match endpoints.is_empty() {
+            true => bootstrap(starting, &initial).await,
+            false => join(starting, own, &endpoints, on_cluster_id).await,
+        };
+        if let Err(error) = started {
             on_fatal(format!("{error:#}"));
         }
     });
@@ -153,6 +237,7 @@ pub async fn start<L: LogStore, S: StateStore>(
 /// Keeps the peer book at the effective membership, and stores the cluster's id once it is known.
 async fn follow_membership<S: StateStore>(core: Arc<NodeCore<S>>, on_cluster_id: OnClusterId) {
     let mut metrics = core.raft.server_metrics();
+    let mut stored = core.book.cluster_id();
     loop {
         let (effective, committed) = {
             let metrics = metrics.borrow_and_update();
@@ -162,8 +247,11 @@ async fn follow_membership<S: StateStore>(core: Arc<NodeCore<S>>, on_cluster_id:
             )
         };
         core.book.set_members(effective.membership());
-        if let Err(error) = learn_cluster_id(&core, &committed, &on_cluster_id) {
-            (core.on_fatal)(format!("failed to store the cluster's id: {error:#}"));
+        if stored.is_none() {
+            match learn_cluster_id(&core, &committed, &on_cluster_id) {
+                Ok(learned) => stored = learned,
+                Err(error) => (core.on_fatal)(format!("failed to store the cluster's id: {error:#}")),
+            }
         }
         if metrics.changed().await.is_err() {
             return;
@@ -171,21 +259,51 @@ async fn follow_membership<S: StateStore>(core: Arc<NodeCore<S>>, on_cluster_id:
     }
 }
 
-/// From the committed membership: one that is only in memory may be gone after a crash, and a store
-/// that names a cluster but holds nothing of it would never be initialised.
+/// Once a membership is committed: one that is only in memory may be gone after a crash, and a store
+/// that names a cluster but holds nothing of it would never be initialised. The id follows from the first
+/// membership; a node that has missed it was told by a peer.
 fn learn_cluster_id<S: StateStore>(
     core: &NodeCore<S>,
     committed: &StoredMembership,
     on_cluster_id: &OnClusterId,
-) -> anyhow::Result<()> {
-    if core.book.cluster_id().is_none()
-        && let Some(cluster_id) = cluster_id_of(committed)
-    {
-        on_cluster_id(&cluster_id)?;
-        tracing::info!(%cluster_id, "this node belongs to a cluster now");
-        core.book.set_cluster_id(cluster_id);
+) -> anyhow::Result<Option<String>> {
+    if committed.log_id().is_none() {
+        return Ok(None);
     }
-    Ok(())
+    let Some(cluster_id) = cluster_id_of(committed).or_else(|| core.book.cluster_id()) else {
+        return Ok(None);
+    };
+    on_cluster_id(&cluster_id)?;
+    tracing::info!(%cluster_id, "this node belongs to a cluster now");
+    core.book.set_cluster_id(cluster_id.clone());
+    Ok(Some(cluster_id))
+}
+
+/// Keeps the peer book at the nodes that have left. When this node is one of them, it ends.
+async fn follow_removals<S: StateStore>(core: Arc<NodeCore<S>>, mut removed: watch::Receiver<Removed>) {
+    loop {
+        let now = removed.borrow_and_update().clone();
+        if now.contains_key(&core.book.id) {
+            (core.on_fatal)(removed_message(core.book.id, core.book.id));
+        }
+        core.book.set_removed(now);
+        if removed.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// What an operator reads when a node was removed from its cluster.
+fn removed_message(id: u64, told_by: u64) -> String {
+    let source = if told_by == id {
+        "its log says so".to_owned()
+    } else {
+        format!("node {told_by} says so")
+    };
+    format!(
+        "node {id} was removed from the cluster ({source}). Its id is never used again: delete its data directory, and \
+         start a node with a new id and --join to add one"
+    )
 }
 
 /// A Raft core that has failed leaves a process that answers nothing right: the process ends, and the

@@ -1,23 +1,28 @@
 //! Committed entries become state: one batch for each call of apply, then the answers, then the
 //! watchers. The rules themselves are in `quorate-state-machine`.
 
+use std::collections::BTreeMap;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Instant;
 
 use futures::{Stream, StreamExt};
-use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
+use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
+use quorate_state_machine::apply::Response;
 use quorate_state_machine::{
     Envelope, Epoch, Fatal, Outcome, Overlay, PackedEntry, Revision, SpaceId, View, apply, query,
 };
-use quorate_storage::log;
 use quorate_storage::state::{Applied, StateStore};
+use quorate_storage::{FatalHook, log};
 use tokio::sync::watch;
+use tokio::task::spawn_blocking;
 
-use crate::membership::{decode_stored, encode_stored};
+use crate::membership::MembershipRecord;
 use crate::metrics::ApplyMetrics;
+use crate::snapshots::{Snapshot, SnapshotFiles, SnapshotMeta, Snapshots};
+use crate::state_hashes::StateHashes;
 use crate::types::{Entry, EntryPayload, LogId, StoredMembership, TypeConfig, to_raft_log_id, to_stored_log_id};
+use crate::versions::Supported;
 use crate::watchers::Watchers;
 
 /// Entries of one write to the state. An apply call may bring thousands when a node catches up; the
@@ -26,17 +31,16 @@ const BATCH_ENTRIES_MAX: usize = 256;
 /// The same bound by bytes of commands.
 const BATCH_BYTES_MAX: usize = 16 << 20;
 
-pub type SnapshotMeta = openraft::alias::SnapshotMetaOf<TypeConfig>;
-pub type Snapshot = openraft::alias::SnapshotOf<TypeConfig, PathBuf>;
-
 /// What this node has applied, as readers and the proposer see it. Published after it is readable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AppliedNow {
     /// Raft log index; none before the first entry.
     pub log_id: Option<log::LogId>,
     pub epoch: Epoch,
     pub revision: Revision,
     pub elapsed_ms: u64,
+    /// The cluster version.
+    pub version: u32,
 }
 
 impl AppliedNow {
@@ -45,49 +49,77 @@ impl AppliedNow {
     }
 }
 
+/// Nodes that have left the cluster, by id, with their store ids.
+pub type Removed = Arc<BTreeMap<u64, u128>>;
+
 pub struct Machine<S> {
     state: S,
-    /// Where checkpoints for snapshots are made.
-    snapshot_dir: PathBuf,
+    snapshots: Snapshots<S>,
+    hashes: StateHashes,
     /// The last log id that the local log has on disk: applied state never runs ahead of it.
     flushed: watch::Receiver<Option<log::LogId>>,
     last: Option<log::LogId>,
-    membership: StoredMembership,
+    membership: MembershipRecord,
+    removed: watch::Sender<Removed>,
     applied: watch::Sender<AppliedNow>,
     watchers: Arc<Watchers>,
     metrics: ApplyMetrics,
-    newest: Newest,
+    versions: Supported,
+    on_fatal: FatalHook,
 }
 
 impl<S: StateStore> Machine<S> {
-    /// Reads where the state stands. Leftovers of unfinished snapshots are removed.
+    /// Reads where the state stands. A state of a cluster version that this build does not support is an error.
     pub fn open(
         state: S,
-        snapshot_dir: &Path,
+        snapshots: Snapshots<S>,
         flushed: watch::Receiver<Option<log::LogId>>,
         watchers: Arc<Watchers>,
         metrics: ApplyMetrics,
+        versions: Supported,
+        on_fatal: FatalHook,
     ) -> io::Result<Self> {
-        if snapshot_dir.exists() {
-            std::fs::remove_dir_all(snapshot_dir)?;
-        }
         let Applied { last, membership } = state.applied().map_err(io::Error::other)?;
         let now = state.read(|view| standing(view, last)).map_err(io::Error::other)?;
+        // Before all else: what another version has written may not be readable.
+        versions.check(now.version).map_err(io::Error::other)?;
+        let membership = MembershipRecord::decode(&membership)?;
         Ok(Self {
             state,
-            snapshot_dir: snapshot_dir.to_owned(),
+            snapshots,
+            hashes: StateHashes::default(),
             flushed,
             last,
-            membership: decode_stored(&membership)?,
+            removed: watch::Sender::new(Arc::new(membership.removed.clone())),
+            membership,
             applied: watch::Sender::new(now),
             watchers,
             metrics,
-            newest: Newest::default(),
+            versions,
+            on_fatal,
         })
     }
 
     pub fn applied_now(&self) -> watch::Receiver<AppliedNow> {
         self.applied.subscribe()
+    }
+
+    pub fn removed(&self) -> watch::Receiver<Removed> {
+        self.removed.subscribe()
+    }
+
+    pub fn hashes(&self) -> StateHashes {
+        self.hashes.clone()
+    }
+
+    fn publish_removed(&self) {
+        self.removed.send_if_modified(|shown| {
+            let news = **shown != self.membership.removed;
+            if news {
+                *shown = Arc::new(self.membership.removed.clone());
+            }
+            news
+        });
     }
 
     /// Waits until the local log is on disk up to `upto` (a state that is ahead of its own
@@ -110,33 +142,32 @@ impl<S: StateStore> Machine<S> {
 
         for (entry, _) in &batch {
             if let EntryPayload::Membership(membership) = &entry.payload {
-                self.membership = StoredMembership::new(Some(entry.log_id), membership.clone());
+                self.membership
+                    .advance(StoredMembership::new(Some(entry.log_id), membership.clone()));
             }
         }
-        let (outcomes, changes, now) = self
-            .state
-            .read(|view| {
-                let mut overlay = Overlay::new(view);
-                let mut outcomes = Vec::with_capacity(batch.len());
-                for (entry, _) in &batch {
-                    outcomes.push(match &entry.payload {
-                        EntryPayload::Normal(payload) => apply_packed(&mut overlay, &payload.0)?,
-                        EntryPayload::Blank | EntryPayload::Membership(_) => Vec::new(),
-                    });
-                }
-                let now = standing(&overlay, Some(last))?;
-                Ok((outcomes, overlay.into_changes(), now))
-            })
-            .map_err(|error: Fatal| io::Error::other(error))?;
+        let (outcomes, changes, now) = self.state.read(|view| {
+            let mut overlay = Overlay::new(view);
+            let mut outcomes = Vec::with_capacity(batch.len());
+            for (entry, _) in &batch {
+                outcomes.push(match &entry.payload {
+                    EntryPayload::Normal(payload) => self.apply_packed(&mut overlay, &payload.0)?,
+                    EntryPayload::Blank | EntryPayload::Membership(_) => Vec::new(),
+                });
+            }
+            let now = standing(&overlay, Some(last)).map_err(io::Error::other)?;
+            io::Result::Ok((outcomes, overlay.into_changes(), now))
+        })?;
         let applied = Applied {
             last: Some(last),
-            membership: encode_stored(&self.membership),
+            membership: self.membership.encode(),
         };
         self.state.write(changes, &applied).map_err(io::Error::other)?;
         self.last = Some(last);
         self.metrics
             .observe(batch.len(), outcomes.iter().map(Vec::len).sum(), start.elapsed());
 
+        self.publish_removed();
         self.applied.send_replace(now);
         let mut rooms_changed = Vec::new();
         for ((_, responder), outcomes) in batch.into_iter().zip(outcomes) {
@@ -152,6 +183,28 @@ impl<S: StateStore> Machine<S> {
         self.watchers.notify(rooms_changed);
         Ok(())
     }
+
+    fn apply_packed<V: View>(&self, overlay: &mut Overlay<V>, bytes: &[u8]) -> io::Result<Vec<Outcome>> {
+        let entry = PackedEntry::decode(bytes).map_err(io::Error::other)?;
+        let apply_one = |command: &Vec<u8>| {
+            let envelope = Envelope::decode(command).map_err(io::Error::other)?;
+            let outcome = apply(overlay, entry.meta, envelope).map_err(io::Error::other)?;
+            // At once: what follows in the log may be nothing that this build could read.
+            if let Ok(Response::VersionRaised { version }) = outcome.response {
+                self.check_version(version)?;
+            }
+            Ok(outcome)
+        };
+        entry.commands.iter().map(apply_one).collect()
+    }
+
+    /// A node that cannot follow its cluster to a version ends, and leaves its state as it was.
+    fn check_version(&self, version: u32) -> io::Result<()> {
+        self.versions.check(version).map_err(|unsupported| {
+            (self.on_fatal)(unsupported.to_string());
+            io::Error::other(unsupported)
+        })
+    }
 }
 
 /// Where the state stands after `last`.
@@ -160,30 +213,31 @@ fn standing<V: View + ?Sized>(view: &V, last: Option<log::LogId>) -> Result<Appl
         epoch,
         revision,
         elapsed_ms,
+        version,
     } = query::standing(view, SpaceId::MAIN)?;
     Ok(AppliedNow {
         log_id: last,
         epoch,
         revision,
         elapsed_ms,
+        version,
     })
 }
 
-fn apply_packed<V: View>(overlay: &mut Overlay<V>, bytes: &[u8]) -> Result<Vec<Outcome>, Fatal> {
-    let entry = PackedEntry::decode(bytes)?;
-    entry
-        .commands
-        .iter()
-        .map(|command| apply(overlay, entry.meta, Envelope::decode(command)?))
-        .collect()
+/// An entry by which all nodes agree to hash their states.
+fn is_hash_mark(entry: &Entry) -> io::Result<bool> {
+    match &entry.payload {
+        EntryPayload::Normal(payload) => Ok(PackedEntry::is_mark(&payload.0).map_err(io::Error::other)?),
+        EntryPayload::Blank | EntryPayload::Membership(_) => Ok(false),
+    }
 }
 
 impl<S: StateStore> RaftStateMachine<TypeConfig> for Machine<S> {
-    type SnapshotData = PathBuf;
-    type SnapshotBuilder = SnapshotBuilder<S>;
+    type SnapshotData = SnapshotFiles;
+    type SnapshotBuilder = Snapshots<S>;
 
     async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
-        Ok((self.last.map(to_raft_log_id), self.membership.clone()))
+        Ok((self.last.map(to_raft_log_id), self.membership.stored.clone()))
     }
 
     async fn apply<Strm>(&mut self, mut entries: Strm) -> io::Result<()>
@@ -197,69 +251,45 @@ impl<S: StateStore> RaftStateMachine<TypeConfig> for Machine<S> {
             if let EntryPayload::Normal(payload) = &entry.payload {
                 batch_bytes += payload.0.len();
             }
+            let mark = is_hash_mark(&entry)?.then_some(entry.log_id.index);
             batch.push((entry, responder));
-            if batch.len() >= BATCH_ENTRIES_MAX || batch_bytes >= BATCH_BYTES_MAX {
+            if mark.is_some() || batch.len() >= BATCH_ENTRIES_MAX || batch_bytes >= BATCH_BYTES_MAX {
                 self.apply_batch(std::mem::take(&mut batch)).await?;
                 batch_bytes = 0;
+            }
+            if let Some(index) = mark {
+                let revision = self.applied.borrow().revision.0;
+                self.hashes.begin(&self.state, index, revision);
             }
         }
         self.apply_batch(batch).await
     }
 
-    async fn get_snapshot_builder(&mut self) -> SnapshotBuilder<S> {
-        SnapshotBuilder {
-            state: self.state.clone(),
-            dir: self.snapshot_dir.clone(),
-            newest: self.newest.clone(),
-        }
+    async fn get_snapshot_builder(&mut self) -> Snapshots<S> {
+        self.snapshots.clone()
     }
 
-    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: PathBuf) -> io::Result<()> {
-        let applied = self.state.install(&snapshot).map_err(io::Error::other)?;
-        self.last = applied.last;
-        self.membership = decode_stored(&applied.membership)?;
+    async fn install_snapshot(&mut self, _meta: &SnapshotMeta, snapshot: SnapshotFiles) -> io::Result<()> {
+        let state = self.state.clone();
+        let applied = spawn_blocking(move || state.install(snapshot.path()))
+            .await
+            .map_err(io::Error::other)?
+            .map_err(io::Error::other)?;
         let now = self
             .state
             .read(|view| standing(view, applied.last))
             .map_err(io::Error::other)?;
+        self.check_version(now.version)?;
+        self.last = applied.last;
+        self.membership = MembershipRecord::decode(&applied.membership)?;
+        self.publish_removed();
         self.applied.send_replace(now);
-        *self.newest.lock().expect("no panic while the lock is held") = Some((meta.clone(), snapshot));
+        self.snapshots.replaced(applied.last);
+        self.watchers.notify_all(now.revision.0);
         Ok(())
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
-        let newest = self.newest.lock().expect("no panic while the lock is held").clone();
-        Ok(newest.map(|(meta, snapshot)| Snapshot { meta, snapshot }))
-    }
-}
-
-/// Makes a checkpoint beside the apply path. The log is kept whole in this version, so nobody needs
-/// a snapshot to catch up; streaming them to other nodes comes with membership changes.
-pub struct SnapshotBuilder<S> {
-    state: S,
-    dir: PathBuf,
-    newest: Newest,
-}
-
-/// The newest snapshot on this node. Held for a copy only, never across an await.
-type Newest = Arc<Mutex<Option<(SnapshotMeta, PathBuf)>>>;
-
-impl<S: StateStore> RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder<S> {
-    type SnapshotData = PathBuf;
-
-    async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
-        if self.dir.exists() {
-            std::fs::remove_dir_all(&self.dir)?;
-        }
-        std::fs::create_dir_all(&self.dir)?;
-        let path = self.dir.join("checkpoint");
-        // What the checkpoint holds is read from the finished checkpoint, never asked before.
-        let Applied { last, membership } = self.state.checkpoint(&path).map_err(io::Error::other)?;
-        let meta = SnapshotMeta {
-            last_log_id: last.map(to_raft_log_id),
-            last_membership: decode_stored(&membership)?,
-        };
-        *self.newest.lock().expect("no panic while the lock is held") = Some((meta.clone(), path.clone()));
-        Ok(Snapshot { meta, snapshot: path })
+        self.snapshots.current().await
     }
 }

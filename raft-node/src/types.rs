@@ -49,6 +49,9 @@ pub struct Member {
     pub client_url: String,
     /// Of the data directory: a wiped or swapped disk is another store and is refused.
     pub store_id: u128,
+    /// While it is a learner: the voter whose place it takes when it has caught up. A learner is always
+    /// on its way to become a voter, so that whoever leads then knows from the log what is to be done.
+    pub replaces: Option<u64>,
 }
 
 pub fn to_stored_log_id(id: LogId) -> log::LogId {

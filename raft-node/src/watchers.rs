@@ -54,6 +54,14 @@ impl Watchers {
             }
         }
     }
+
+    /// Wakes all watchers: the state was replaced as a whole.
+    pub fn notify_all(&self, revision: u64) {
+        let rooms = self.rooms.lock().expect("no panic while the lock is held");
+        for sender in rooms.senders.values() {
+            sender.send_replace(revision);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -70,5 +78,7 @@ mod tests {
         assert!(watchers.rooms.lock().unwrap().senders.len() <= SWEEP_ABOVE + 1);
         watchers.notify([(RoomId(0), 7), (RoomId(9_999), 8)]);
         assert_eq!(*kept.borrow(), 7);
+        watchers.notify_all(9);
+        assert_eq!(*kept.borrow(), 9);
     }
 }

@@ -44,6 +44,18 @@ pub enum OpenError {
         found: String,
     },
 
+    /// The state lacks entries that cannot be applied again, because the log no longer has them.
+    #[error(
+        "{state} has lost data: it has {applied}, and the log no longer has the entries up to {purged}; \
+         replace this node by a node with a new id and an empty directory",
+        state = .state.display()
+    )]
+    StateBehindLog {
+        state: PathBuf,
+        applied: String,
+        purged: String,
+    },
+
     /// Damaged where nothing but the disk can have done it.
     #[error("{what} is damaged: {reason}")]
     Corrupt { what: String, reason: String },

@@ -1,5 +1,5 @@
-//! What a node keeps on its disk: the Raft log ([`log`]), the applied state ([`state`]) and the
-//! directory that holds both ([`node_dir`]).
+//! What a node keeps on its disk: the Raft log ([`log`]), the applied state ([`state`]), the
+//! directory that holds both ([`node_dir`]), and how a copy of the state travels ([`transfer`]).
 //!
 //! This is the only crate that knows RocksDB. It knows nothing of openraft, of the network or of
 //! what the state means: entries and memberships are bytes to it, keys and values come from the state
@@ -10,10 +10,17 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod agreement;
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
+mod damage;
 mod error;
 pub mod log;
 pub mod node_dir;
 mod small_file;
 pub mod state;
+pub mod transfer;
 
+pub use agreement::check_agreement;
 pub use error::{FatalHook, OpenError};

@@ -145,6 +145,12 @@ impl NodeDir {
         Ok(stat.blocks_available().saturating_mul(stat.fragment_size()))
     }
 
+    /// Bytes below `tmp/` that are there only: a snapshot shares its files with the state by hard links
+    /// until the state has rewritten its own.
+    pub fn unshared_tmp_bytes(&self) -> u64 {
+        small_file::unshared_bytes(&self.tmp_dir())
+    }
+
     fn lock_identity(&self) -> MutexGuard<'_, Identity> {
         self.identity.lock().expect("no one panics while holding the identity")
     }

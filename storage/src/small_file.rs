@@ -102,6 +102,20 @@ pub(crate) fn tree_bytes(dir: &Path) -> u64 {
         .sum()
 }
 
+/// The bytes of files below `dir` that have no other name anywhere.
+pub(crate) fn unshared_bytes(dir: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(entries) = fs::read_dir(dir) else { return 0 };
+    entries
+        .flatten()
+        .map(|entry| match entry.metadata() {
+            Ok(data) if data.is_dir() => unshared_bytes(&entry.path()),
+            Ok(data) if data.nlink() == 1 => data.len(),
+            Ok(_) | Err(_) => 0,
+        })
+        .sum()
+}
+
 /// Removes `dir` and all below it; it may be missing.
 pub(crate) fn remove_tree(dir: &Path) -> io::Result<()> {
     match fs::remove_dir_all(dir) {

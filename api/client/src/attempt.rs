@@ -1,16 +1,21 @@
 //! The one loop that performs a call: choose a node, ask it, judge the answer, and go on until it
 //! is settled or the deadline has passed.
 
+mod ending;
+mod request;
+
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
-use reqwest::{Method, StatusCode};
+use reqwest::StatusCode;
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, RETRY_AFTER};
 
 use crate::client::Client;
 use crate::error::Error;
-use crate::route::{Hints, backoff};
+use crate::route::{Choice, Hints, backoff};
 use crate::wire::{Cluster, Problem};
+use ending::{LastWords, give_up, settle};
+pub(crate) use request::Request;
 
 /// An answer's body, in bytes: a page of 500 messages of 64 KiB, with room for JSON's escapes.
 /// More is not read.
@@ -23,49 +28,6 @@ const REQUEST_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const REQUEST_TIMEOUT_MS: HeaderName = HeaderName::from_static("request-timeout-ms");
-
-/// One logical request; all its attempts send the same.
-#[derive(Debug, Clone)]
-pub(crate) struct Request {
-    method: Method,
-    /// With the query, encoded.
-    path: String,
-    body: Option<(&'static str, Bytes)>,
-    /// A write's key.
-    key: Option<String>,
-    headers: HeaderMap,
-}
-
-impl Request {
-    pub(crate) fn read(path: String) -> Self {
-        Self {
-            method: Method::GET,
-            path,
-            body: None,
-            key: None,
-            headers: HeaderMap::new(),
-        }
-    }
-
-    pub(crate) fn write(method: Method, path: String, body: Option<(&'static str, Bytes)>, key: String) -> Self {
-        Self {
-            method,
-            path,
-            body,
-            key: Some(key),
-            headers: HeaderMap::new(),
-        }
-    }
-
-    pub(crate) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.insert(name, value);
-        self
-    }
-
-    fn is_write(&self) -> bool {
-        self.key.is_some()
-    }
-}
 
 /// How much of an answer an attempt takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +61,8 @@ struct Again {
     retry_after: Option<Duration>,
     /// The write may have been applied by this attempt.
     uncertain: bool,
+    /// The call's own deadline ended the attempt before the node had the usual time.
+    cut_short: bool,
     /// 429: the caller itself is to slow down; another node is no way round that.
     throttled: bool,
 }
@@ -118,21 +82,23 @@ impl Client {
         let deadline = Instant::now() + self.options.deadline;
         let mut uncertain = false;
         let mut throttles = 0;
-        let mut last: Option<Again> = None;
+        let mut words = LastWords::default();
         loop {
             let now = Instant::now();
             let choice = self.shared.route().choose(request.is_write(), now);
             // No attempt could begin in time: waiting for the deadline would tell nothing more.
             if now + choice.wait >= deadline {
-                return Err(give_up(request, last, uncertain, self.options.deadline));
+                return Err(give_up(request, words, uncertain, self.options.deadline));
             }
             if !choice.wait.is_zero() {
                 tokio::time::sleep(choice.wait).await;
                 // Others may have learnt more meanwhile.
                 continue;
             }
-            let budget = (self.options.attempt.min(REQUEST_TIMEOUT_MAX) + GRACE).min(deadline - now);
-            let mut again = match self.attempt(request, choice.index, &choice.url, budget, take).await {
+            let usual = self.options.attempt.min(REQUEST_TIMEOUT_MAX) + GRACE;
+            let budget = usual.min(deadline - now);
+            let attempt = self.attempt(request, &choice, budget, take, uncertain);
+            let mut again = match attempt.await {
                 Verdict::Done(opened) => {
                     self.shared.route().served(choice.index, request.is_write());
                     return Ok(*opened);
@@ -144,25 +110,36 @@ impl Client {
                 Verdict::Again(again) => again,
             };
             again.detail = format!("{}: {}", choice.url, again.detail);
+            again.cut_short &= budget < usual;
             tracing::debug!(path = request.path, detail = again.detail, "attempt failed");
-            uncertain |= again.uncertain;
+            uncertain |= request.is_write() && again.uncertain;
             let jitter = rand::random_range(0.0..=1.0);
             let now = Instant::now();
-            if again.throttled {
-                let pause = again.retry_after.unwrap_or_default().max(backoff(throttles, jitter));
+            let (throttled, retry_after) = (again.throttled, again.retry_after);
+            words.hear(choice.index, again);
+            if throttled {
+                let pause = retry_after.unwrap_or_default().max(backoff(throttles, jitter));
                 throttles += 1;
                 if now + pause >= deadline {
-                    return Err(give_up(request, Some(again), uncertain, self.options.deadline));
+                    return Err(give_up(request, words, uncertain, self.options.deadline));
                 }
                 tokio::time::sleep(pause).await;
             } else {
-                self.shared.route().failed(choice.index, now, again.retry_after, jitter);
+                self.shared.route().failed(choice.index, now, retry_after, jitter);
             }
-            last = Some(again);
         }
     }
 
-    async fn attempt(&self, request: &Request, node: usize, url: &str, budget: Duration, take: Take) -> Verdict {
+    /// `uncertain`: an earlier attempt may have been applied.
+    async fn attempt(
+        &self,
+        request: &Request,
+        choice: &Choice,
+        budget: Duration,
+        take: Take,
+        uncertain: bool,
+    ) -> Verdict {
+        let (node, url) = (choice.index, &choice.url);
         // With little time left the node gets half of it.
         let asked = budget
             .saturating_sub(GRACE)
@@ -175,7 +152,7 @@ impl Client {
             .headers(self.identity.clone())
             .headers(request.headers.clone())
             .header(REQUEST_TIMEOUT_MS, asked.as_millis().max(1) as u64);
-        if let Some(key) = &request.key {
+        if let Some(key) = request.key() {
             builder = builder.header(IDEMPOTENCY_KEY, key);
         }
         if let Some((media_type, body)) = &request.body {
@@ -198,13 +175,16 @@ impl Client {
                 }));
             }
             match read_body(&mut response).await {
-                Ok(body) => judge(request, response, node, body),
+                Ok(body) => judge(request, response, node, body, uncertain),
                 Err(detail) => Verdict::Again(Again::lost(detail, true)),
             }
         };
         match tokio::time::timeout(budget, exchange).await {
             Ok(verdict) => verdict,
-            Err(_) => Verdict::Again(Again::lost(format!("no answer within {} ms", budget.as_millis()), true)),
+            Err(_) => Verdict::Again(Again {
+                cut_short: true,
+                ..Again::lost(format!("no answer within {} ms", budget.as_millis()), true)
+            }),
         }
     }
 
@@ -224,19 +204,18 @@ impl Client {
 
     /// `/v1/cluster` of one node, asked once.
     pub(crate) async fn cluster_at(&self, url: &str) -> Result<Cluster, Error> {
-        let body = self.once(url, "/v1/cluster").await?;
+        let body = self.once(url, &Request::read("/v1/cluster".to_owned())).await?;
         decode(&body, false)
     }
 
-    /// Asks one node once, without failover.
-    pub(crate) async fn once(&self, url: &str, path: &str) -> Result<Bytes, Error> {
-        let request = Request::read(path.to_owned());
+    /// Asks one node once, without failover, and without a body.
+    pub(crate) async fn once(&self, url: &str, request: &Request) -> Result<Bytes, Error> {
         let budget = self.options.attempt.min(self.options.deadline);
         let exchange = async {
             let sent = self
                 .shared
                 .http
-                .get(format!("{url}{path}"))
+                .request(request.method.clone(), format!("{url}{}", request.path))
                 .headers(self.identity.clone())
                 .send()
                 .await;
@@ -249,7 +228,7 @@ impl Client {
         let (response, body) = answer
             .map_err(|_| unavailable(format!("no answer within {} ms", budget.as_millis())))?
             .map_err(unavailable)?;
-        match judge(&request, response, 0, body) {
+        match judge(request, response, 0, body, false) {
             Verdict::Done(opened) => Ok(opened.body),
             Verdict::Final(error) => Err(error),
             Verdict::Again(again) => Err(Error::Unavailable {
@@ -268,6 +247,7 @@ impl Again {
             problem: None,
             retry_after: None,
             uncertain,
+            cut_short: false,
             throttled: false,
         }
     }
@@ -282,9 +262,9 @@ pub(crate) fn decode<T: serde::de::DeserializeOwned>(body: &[u8], write: bool) -
 }
 
 /// What a whole answer means for the request.
-fn judge(request: &Request, response: reqwest::Response, node: usize, body: Bytes) -> Verdict {
+fn judge(request: &Request, response: reqwest::Response, node: usize, body: Bytes, uncertain: bool) -> Verdict {
     let status = response.status();
-    if status.is_success() {
+    if status.is_success() || request.is_done_by(status, uncertain) {
         return Verdict::Done(Box::new(Opened { response, node, body }));
     }
     if status.is_redirection() || status.is_informational() {
@@ -309,6 +289,7 @@ fn judge(request: &Request, response: reqwest::Response, node: usize, body: Byte
         detail: format!("{} ({} {})", problem.detail, problem.status, problem.code),
         retry_after: retry_after(response.headers()),
         uncertain: problem.outcome != "not_applied",
+        cut_short: false,
         throttled: status == StatusCode::TOO_MANY_REQUESTS,
         problem: Some(Box::new(problem)),
     })
@@ -332,42 +313,6 @@ fn problem(status: StatusCode, body: &[u8]) -> Problem {
         }
         .into(),
     })
-}
-
-/// A refusal settles the request, also when an earlier attempt may have been applied: the key
-/// makes the node answer what was decided then. Only what is checked before the key is looked up
-/// says nothing about that attempt.
-fn settle(request: &Request, error: Error, uncertain: bool) -> Error {
-    match (&error, &request.key) {
-        (Error::Refused(problem), Some(key)) if uncertain && matches!(problem.status, 400 | 401 | 405 | 413 | 415) => {
-            Error::OutcomeUnknown {
-                key: key.clone(),
-                detail: format!("a repetition was refused: {error}"),
-            }
-        }
-        _ => error,
-    }
-}
-
-fn give_up(request: &Request, last: Option<Again>, uncertain: bool, deadline: Duration) -> Error {
-    let (detail, problem) = last.map_or((String::new(), None), |again| (again.detail, again.problem));
-    let within = format!("not within {}", seconds(deadline));
-    let detail = if detail.is_empty() {
-        within
-    } else {
-        format!("{within}: {detail}")
-    };
-    match &request.key {
-        Some(key) if uncertain => Error::OutcomeUnknown {
-            key: key.clone(),
-            detail,
-        },
-        _ => Error::Unavailable { detail, problem },
-    }
-}
-
-fn seconds(time: Duration) -> String {
-    format!("{} s", time.as_secs_f64())
 }
 
 async fn read_body(response: &mut reqwest::Response) -> Result<Bytes, String> {

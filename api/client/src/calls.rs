@@ -10,8 +10,8 @@ use crate::client::Client;
 use crate::error::Error;
 use crate::path::{path, with_query};
 use crate::wire::{
-    Batch, BatchMessage, Cluster, Member, MemberList, Message, MessagePage, NewMessage, NewRoom, NewUser, PutMember,
-    Role, Room, RoomList, Sent, SentBatch, User, UserList,
+    Batch, BatchMessage, Change, Cluster, Member, MemberList, Message, MessagePage, NewLeader, NewMessage, NewNode,
+    NewRoom, NewUser, PutMember, Role, Room, RoomList, Sent, SentBatch, Transfer, User, UserList, Verification,
 };
 
 const JSON: &str = "application/json";
@@ -165,10 +165,49 @@ impl Client {
         Ok(cluster)
     }
 
+    /// Begins to add a node, or to put it in the place of another, and answers how far that is. To
+    /// ask again for what is under way or done changes nothing.
+    pub async fn add_node(&self, node: &NewNode) -> Result<Change, Error> {
+        let request = Request::change(Method::POST, path(&["cluster", "nodes"])?, Some(json(node)));
+        decode(&self.execute(&request).await?, true)
+    }
+
+    /// Removes a node; returns when that is committed.
+    pub async fn remove_node(&self, id: u64) -> Result<(), Error> {
+        let path = path(&["cluster", "nodes", &id.to_string()])?;
+        let request = Request::change(Method::DELETE, path, None);
+        self.execute(&request).await.map(drop)
+    }
+
+    /// Hands leadership to a voter (none: to the one whose log is furthest), and answers who leads.
+    pub async fn transfer(&self, to: Option<u64>) -> Result<u64, Error> {
+        let body = json(&Transfer { to });
+        let request = Request::change(Method::POST, path(&["cluster", "transfer"])?, Some(body));
+        let NewLeader { leader } = decode(&self.execute(&request).await?, true)?;
+        Ok(leader)
+    }
+
+    /// Has this one node begin a snapshot. It is asked once: another could not do it for it.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a node whose URL this client has not learnt (see [`Client::cluster`]).
+    pub async fn snapshot(&self, node: u64) -> Result<(), Error> {
+        let url = self.shared.route().url_of(node);
+        let url = url.ok_or_else(|| Error::Invalid(format!("the URL of node {node} is not known")))?;
+        let request = Request::change(Method::POST, path(&["cluster", "snapshot"])?, None);
+        self.once(&url, &request).await.map(drop)
+    }
+
+    /// Has every node hash its state at one entry of the log, and compares. It takes as long as the
+    /// slowest node needs for that: give [`Options::attempt`](crate::Options::attempt) the time.
+    pub async fn verify(&self) -> Result<Verification, Error> {
+        self.read(path(&["cluster", "verify"])?).await
+    }
+
     /// Asks each known node once, side by side, whether it is ready. Never fails as a whole.
     pub async fn readyz(&self) -> Vec<Readiness> {
         let asked = self.endpoints().into_iter().map(|endpoint| async {
-            let answer = self.once(&endpoint, "/readyz").await;
+            let answer = self.once(&endpoint, &Request::read("/readyz".to_owned())).await;
             Readiness {
                 ready: answer.map(drop).map_err(|error| error.to_string()),
                 endpoint,

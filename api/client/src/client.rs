@@ -144,6 +144,19 @@ impl Client {
         })
     }
 
+    /// The same client with other bounds of a call and of one attempt (see [`Options`]).
+    pub fn with_times(&self, deadline: Duration, attempt: Duration) -> Self {
+        let options = Options {
+            deadline,
+            attempt,
+            ..(*self.options).clone()
+        };
+        Self {
+            options: Arc::new(options),
+            ..self.clone()
+        }
+    }
+
     /// The nodes that calls may go to: the configured ones, then those learnt from the cluster.
     pub fn endpoints(&self) -> Vec<String> {
         self.shared.route().urls()

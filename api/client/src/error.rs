@@ -9,9 +9,10 @@ pub enum Error {
     #[error("{}", refusal(.0))]
     Refused(Box<Problem>),
     /// A write that may have been applied or not. Repeating it with this key is safe: it happens
-    /// once, and is answered as the first time.
-    #[error("the outcome is not known: {detail} (safe to repeat with the idempotency key {key})")]
-    OutcomeUnknown { key: String, detail: String },
+    /// once, and is answered as the first time. Without a key it is one that asks for the same
+    /// each time, as the changes of the cluster do.
+    #[error("the outcome is not known: {detail} ({})", repeat(key.as_deref()))]
+    OutcomeUnknown { key: Option<String>, detail: String },
     /// No node could serve the call within the deadline; certainly nothing was applied.
     #[error("no node could serve the request: {detail}")]
     Unavailable {
@@ -47,6 +48,13 @@ impl Error {
             Error::Refused(problem) => Some(&problem.code),
             _ => None,
         }
+    }
+}
+
+fn repeat(key: Option<&str>) -> String {
+    match key {
+        Some(key) => format!("safe to repeat with the idempotency key {key}"),
+        None => "safe to repeat".to_owned(),
     }
 }
 

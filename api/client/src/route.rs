@@ -146,6 +146,12 @@ impl Route {
         }
     }
 
+    /// Where the node was reached, or else what it says of itself.
+    pub(crate) fn url_of(&self, id: u64) -> Option<String> {
+        let node = self.nodes.iter().find(|node| node.id == Some(id))?;
+        Some(node.url.clone())
+    }
+
     pub(crate) fn urls(&self) -> Vec<String> {
         self.nodes.iter().map(|node| node.url.clone()).collect()
     }
@@ -267,6 +273,10 @@ mod tests {
             "node 1 keeps the URL that reached it"
         );
         assert_eq!(route.choose(true, now).url, "http://n3");
+        assert_eq!(
+            [1, 3, 4].map(|id| route.url_of(id)),
+            [Some("http://n1".to_owned()), Some("http://n3".to_owned()), None]
+        );
         assert!(!route.hear(0, hints(1, 3)));
         assert!(!route.hear(
             0,

@@ -215,7 +215,8 @@ pub struct Cluster {
     pub leader: Option<u64>,
     pub term: u64,
     pub failures_tolerated: u64,
-    pub changes: Vec<serde_json::Value>,
+    /// Changes of the membership under way, and those that have lately ended.
+    pub changes: Vec<Change>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -230,6 +231,87 @@ pub struct ClusterNode {
     pub last_log: u64,
     pub applied: u64,
     pub lag: u64,
+}
+
+/// A node to add, or to put in the place of another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewNode {
+    pub id: u64,
+    /// `http://host:port`
+    pub client_url: String,
+    /// `host:port`
+    pub peer_addr: String,
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<u64>,
+}
+
+/// A change of the membership.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    pub kind: ChangeKind,
+    pub node: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<u64>,
+    pub step: ChangeStep,
+    /// In words: what it waits for, how far it is, or why it failed.
+    pub detail: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeKind {
+    Add,
+    Replace,
+    Remove,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeStep {
+    Contacting,
+    CatchingUp,
+    Promoting,
+    Done,
+    Failed,
+}
+
+/// Whom to hand leadership to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Transfer {
+    /// None: the voter whose log is furthest.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub to: Option<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewLeader {
+    pub leader: u64,
+}
+
+/// The hashes of all nodes' states after one entry of the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verification {
+    /// Log index of that entry.
+    pub index: u64,
+    pub revision: u64,
+    /// Every node has given a hash, and all are the same.
+    pub agree: bool,
+    pub nodes: Vec<NodeHash>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeHash {
+    pub id: u64,
+    /// 32 hexadecimal digits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hash: Option<String>,
+    /// Why there is no hash.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Its hash is not the one that most nodes have.
+    pub differs: bool,
 }
 
 /// RFC 9457, as every error of the API is written.

@@ -33,11 +33,7 @@ pub(super) async fn list(call: Call) -> Result<Response, Problem> {
 }
 
 pub(super) async fn put(call: Call) -> Result<Response, Problem> {
-    let wire::PutMember { role } = if call.body.is_empty() {
-        wire::PutMember::default()
-    } else {
-        call.json()?
-    };
+    let wire::PutMember { role } = call.json_or_default()?;
     let intent = call.write_intent()?;
     let (room, user) = (call.name("room")?, call.name("user")?);
     let command = Command::PutMember {

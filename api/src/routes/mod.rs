@@ -5,6 +5,7 @@ mod health;
 mod members;
 mod messages;
 mod metrics;
+mod nodes;
 mod rooms;
 mod stream;
 mod users;
@@ -43,7 +44,7 @@ pub(crate) fn build(app: Arc<App>) -> Router {
     const DELETE: MethodFilter = MethodFilter::DELETE;
     const READ: Rule = Rule::Read;
     const JSON: Rule = Rule::Write(BodyRule::Json);
-    const PUTS: Rule = Rule::Write(BodyRule::OptionalJson);
+    const OPTIONAL: Rule = Rule::Write(BodyRule::OptionalJson);
     const MERGE: Rule = Rule::Write(BodyRule::MergePatch);
     const NO_BODY: Rule = Rule::Write(BodyRule::Unused);
 
@@ -67,7 +68,7 @@ pub(crate) fn build(app: Arc<App>) -> Router {
         .add(PATCH, "/v1/rooms/{room}", MERGE, rooms::patch)
         .add(DELETE, "/v1/rooms/{room}", NO_BODY, rooms::delete)
         .add(GET, "/v1/rooms/{room}/members", READ, members::list)
-        .add(PUT, "/v1/rooms/{room}/members/{user}", PUTS, members::put)
+        .add(PUT, "/v1/rooms/{room}/members/{user}", OPTIONAL, members::put)
         .add(DELETE, "/v1/rooms/{room}/members/{user}", NO_BODY, members::remove)
         .add(POST, "/v1/rooms/{room}/messages", JSON, messages::send)
         .add(GET, "/v1/rooms/{room}/messages", READ, messages::page)
@@ -75,6 +76,11 @@ pub(crate) fn build(app: Arc<App>) -> Router {
         .add(GET, "/v1/rooms/{room}/messages/{seq}", READ, messages::get)
         .add(GET, "/v1/rooms/{room}/stream", READ, stream::open)
         .add(GET, "/v1/cluster", READ, cluster::get)
+        .add(POST, "/v1/cluster/nodes", JSON, nodes::add)
+        .add(DELETE, "/v1/cluster/nodes/{id}", NO_BODY, nodes::remove)
+        .add(POST, "/v1/cluster/transfer", OPTIONAL, cluster::transfer)
+        .add(POST, "/v1/cluster/snapshot", OPTIONAL, cluster::snapshot)
+        .add(GET, "/v1/cluster/verify", READ, cluster::verify)
         .add(GET, "/livez", Rule::Probe, health::live)
         .add(GET, "/readyz", Rule::Probe, health::ready)
         .add(GET, "/leader", Rule::Probe, health::leader)

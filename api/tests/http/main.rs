@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod caller;
+mod cluster;
 mod entities;
 mod errors;
 mod headers;

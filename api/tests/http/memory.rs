@@ -8,7 +8,8 @@ use std::time::Instant;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use quorate_api::replica::{
-    ClusterNode, ClusterStatus, NodeStatus, RaftState, ReadOptions, Replica, ReplicaError, WriteOptions, Written,
+    AdminError, Change, ChangeKind, ChangeStep, ClusterNode, ClusterStatus, NewNode, NodeStatus, RaftState,
+    ReadOptions, Replica, ReplicaError, Verification, WriteOptions, Written,
 };
 use quorate_state_machine::query::{Answered, QueryBody};
 use quorate_state_machine::{
@@ -33,7 +34,29 @@ pub(crate) struct MemoryReplica {
     /// The options of every write and read, as the replica got them.
     pub(crate) writes: Mutex<Vec<(Envelope, WriteOptions)>>,
     pub(crate) reads: Mutex<Vec<ReadOptions>>,
+    pub(crate) admin: Mutex<Admin>,
     pub(crate) shutting_down: CancellationToken,
+}
+
+/// The administrator's side: nothing happens, but what is asked is kept, and answers are scripted.
+#[derive(Default)]
+pub(crate) struct Admin {
+    /// With the deadline, where the question has one.
+    pub(crate) asked: Vec<(Asked, Option<Instant>)>,
+    /// Each question takes one of them instead of an answer.
+    pub(crate) faults: VecDeque<AdminError>,
+    /// The next verification.
+    pub(crate) verification: Option<Verification>,
+    pub(crate) changes: Vec<Change>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Asked {
+    Add(NewNode),
+    Remove(u64),
+    Transfer(Option<u64>),
+    Snapshot,
+    Verify,
 }
 
 impl MemoryReplica {
@@ -57,6 +80,7 @@ impl MemoryReplica {
             answers_waiting: AtomicUsize::new(0),
             writes: Mutex::default(),
             reads: Mutex::default(),
+            admin: Mutex::default(),
             shutting_down: CancellationToken::new(),
         })
     }
@@ -81,6 +105,17 @@ impl MemoryReplica {
 
     fn fault(&self) -> Result<(), ReplicaError> {
         self.faults.lock().unwrap().pop_front().map_or(Ok(()), Err)
+    }
+
+    /// Notes the question, and takes its fault if there is one.
+    async fn administer(&self, asked: Asked, deadline: Option<Instant>) -> Result<(), AdminError> {
+        let fault = {
+            let mut admin = self.admin.lock().unwrap();
+            admin.asked.push((asked, deadline));
+            admin.faults.pop_front()
+        };
+        Self::released(&self.held).await;
+        fault.map_or(Ok(()), Err)
     }
 
     async fn released(held: &watch::Sender<bool>) {
@@ -195,16 +230,69 @@ impl Replica for MemoryReplica {
             applied: 3,
             lag: 0,
         };
+        let second = ClusterNode {
+            id: 2,
+            client_url: "http://127.0.0.1:7102".to_owned(),
+            peer_addr: "127.0.0.1:7202".to_owned(),
+            voter: false,
+            state: RaftState::Learner,
+            ..node.clone()
+        };
         let status = self.status();
+        let changes = self.admin.lock().unwrap().changes.clone();
         async move {
             ClusterStatus {
                 cluster_id: "c".to_owned(),
                 version: 1,
-                nodes: vec![node],
+                nodes: vec![node, second],
                 leader: status.leader,
                 term: status.term,
                 failures_tolerated: 0,
+                changes,
             }
+        }
+        .boxed()
+    }
+
+    fn add_node(&self, node: NewNode, deadline: Instant) -> BoxFuture<'_, Result<Change, AdminError>> {
+        async move {
+            let change = Change {
+                kind: if node.replaces.is_some() {
+                    ChangeKind::Replace
+                } else {
+                    ChangeKind::Add
+                },
+                node: node.id,
+                replaces: node.replaces,
+                step: ChangeStep::CatchingUp,
+                detail: "applied 3 of 9 entries".to_owned(),
+            };
+            self.administer(Asked::Add(node), Some(deadline)).await?;
+            Ok(change)
+        }
+        .boxed()
+    }
+
+    fn remove_node(&self, id: u64, deadline: Instant) -> BoxFuture<'_, Result<(), AdminError>> {
+        self.administer(Asked::Remove(id), Some(deadline)).boxed()
+    }
+
+    fn transfer(&self, to: Option<u64>, deadline: Instant) -> BoxFuture<'_, Result<u64, AdminError>> {
+        async move {
+            self.administer(Asked::Transfer(to), Some(deadline)).await?;
+            Ok(to.unwrap_or(3))
+        }
+        .boxed()
+    }
+
+    fn take_snapshot(&self) -> BoxFuture<'_, Result<(), AdminError>> {
+        self.administer(Asked::Snapshot, None).boxed()
+    }
+
+    fn verify(&self, deadline: Instant) -> BoxFuture<'_, Result<Verification, AdminError>> {
+        async move {
+            self.administer(Asked::Verify, Some(deadline)).await?;
+            Ok(self.admin.lock().unwrap().verification.take().unwrap())
         }
         .boxed()
     }

@@ -11,7 +11,7 @@ use super::output::{Format, Output, visible};
 
 /// Refused by the store, or not possible now; nothing was applied.
 const REFUSED: u8 = 1;
-/// The line itself was wrong; nothing was asked.
+/// What the line says cannot be meant; nothing was applied.
 const USAGE: u8 = 2;
 /// A write may have been applied or not.
 const UNKNOWN: u8 = 3;
@@ -23,8 +23,10 @@ pub(crate) enum Failure {
     Usage(String),
     /// This machine failed: a file, a socket, a terminal.
     Local(anyhow::Error),
-    /// The command answered, and the answer is no.
-    No(String),
+    /// The command answered, and the answer is no: a status and a code of the contract, and why.
+    No(u16, &'static str, String),
+    /// Something was begun, and the command has ended before it.
+    Unsettled(String),
     /// A failure of a longer work, with what was done and how to go on.
     Midway {
         failure: Box<Failure>,
@@ -45,6 +47,22 @@ impl Failure {
         Self::Local(error.into())
     }
 
+    pub(crate) fn no_leader(why: String) -> Self {
+        Self::No(503, "no_leader", why)
+    }
+
+    pub(crate) fn unavailable(why: String) -> Self {
+        Self::No(503, "unavailable", why)
+    }
+
+    pub(crate) fn not_found(why: String) -> Self {
+        Self::No(404, "not_found", why)
+    }
+
+    pub(crate) fn conflict(why: String) -> Self {
+        Self::No(409, "conflict", why)
+    }
+
     /// Adds what was done and how to go on.
     pub(crate) fn midway(self, hint: String) -> Self {
         match self {
@@ -59,8 +77,11 @@ impl Failure {
     fn code(&self) -> u8 {
         match self {
             Failure::Client(Error::Invalid(_)) | Failure::Usage(_) => USAGE,
+            // 400: wrong in itself, such as a name with a blank. The words come from the line.
+            Failure::Client(Error::Refused(problem)) if problem.status == 400 => USAGE,
             Failure::Client(error) if error.outcome_unknown() => UNKNOWN,
-            Failure::Client(_) | Failure::Local(_) | Failure::No(_) => REFUSED,
+            Failure::Unsettled(_) => UNKNOWN,
+            Failure::Client(_) | Failure::Local(_) | Failure::No(..) => REFUSED,
             Failure::Midway { failure, .. } => failure.code(),
             Failure::Closed => 0,
         }
@@ -69,7 +90,7 @@ impl Failure {
     fn text(&self) -> String {
         match self {
             Failure::Client(error) => error.to_string(),
-            Failure::Usage(text) | Failure::No(text) => text.clone(),
+            Failure::Usage(text) | Failure::No(_, _, text) | Failure::Unsettled(text) => text.clone(),
             Failure::Local(error) => format!("{error:#}"),
             Failure::Midway { failure, hint } => format!("{}; {hint}", failure.text()),
             Failure::Closed => String::new(),
@@ -97,7 +118,7 @@ impl Failure {
                 retryable: true,
                 ..made("Unavailable", 503, "unavailable")
             },
-            Failure::Client(Error::OutcomeUnknown { .. }) => Problem {
+            Failure::Client(Error::OutcomeUnknown { .. }) | Failure::Unsettled(_) => Problem {
                 retryable: true,
                 outcome: "unknown".into(),
                 ..made("Outcome unknown", 504, "commit_unknown")
@@ -114,7 +135,7 @@ impl Failure {
                 }
             }
             Failure::Client(Error::Invalid(_)) | Failure::Usage(_) => made("Usage", 400, "usage"),
-            Failure::No(_) => made("No", 503, "no_leader"),
+            Failure::No(status, code, _) => made("No", *status, code),
             Failure::Local(_) | Failure::Closed => made("Local failure", 500, "local"),
             Failure::Midway { failure, hint } => {
                 let problem = failure.problem();
@@ -129,7 +150,7 @@ impl Failure {
     /// The key with which a write whose outcome is unknown can be repeated.
     fn key(&self) -> Option<&str> {
         match self {
-            Failure::Client(Error::OutcomeUnknown { key, .. }) => Some(key),
+            Failure::Client(Error::OutcomeUnknown { key, .. }) => key.as_deref(),
             Failure::Midway { failure, .. } => failure.key(),
             _ => None,
         }
@@ -189,16 +210,22 @@ mod tests {
     use super::*;
 
     fn refused() -> Failure {
-        let problem = r#"{"type":"about:blank","title":"Not found","status":404,"detail":"no room x","code":"not_found",
-                          "request_id":"q","retryable":false,"outcome":"not_applied"}"#;
-        Failure::Client(Error::Refused(serde_json::from_str(problem).expect("a problem")))
+        refused_with(404)
+    }
+
+    fn refused_with(status: u16) -> Failure {
+        let problem = serde_json::json!({
+            "type": "about:blank", "title": "Not found", "status": status, "detail": "no room x", "code": "not_found",
+            "request_id": "q", "retryable": false, "outcome": "not_applied",
+        });
+        Failure::Client(Error::Refused(serde_json::from_value(problem).expect("a problem")))
     }
 
     #[test]
     fn each_ending_has_its_code() {
         let unknown = || {
             Failure::Client(Error::OutcomeUnknown {
-                key: "k".into(),
+                key: Some("k".into()),
                 detail: "d".into(),
             })
         };
@@ -209,7 +236,11 @@ mod tests {
         for (failure, code) in [
             (refused(), 1),
             (unavailable, 1),
-            (Failure::No("no leader".into()), 1),
+            (Failure::no_leader("no leader".into()), 1),
+            (Failure::conflict("they differ".into()), 1),
+            (refused_with(400), 2),
+            (refused_with(422), 1),
+            (Failure::Unsettled("it goes on".into()), 3),
             (Failure::Usage("u".into()), 2),
             (Failure::Client(Error::Invalid("i".into())), 2),
             (unknown(), 3),
@@ -245,11 +276,21 @@ mod tests {
         );
         assert_eq!(problem.detail, "no room x; 3 lines sent");
         let unknown = Failure::Client(Error::OutcomeUnknown {
-            key: "k".into(),
+            key: Some("k".into()),
             detail: "d".into(),
         });
         assert_eq!(unknown.problem().outcome, "unknown");
         assert_eq!(unknown.midway(String::new()).key(), Some("k"));
+        let unsettled = Failure::Unsettled("it goes on".into());
+        assert_eq!(
+            (unsettled.problem().outcome.as_str(), unsettled.key()),
+            ("unknown", None)
+        );
+        let no = Failure::conflict("they differ".into()).problem();
+        assert_eq!(
+            (no.status, no.code.as_str(), no.detail.as_str()),
+            (409, "conflict", "they differ")
+        );
     }
 
     #[test]

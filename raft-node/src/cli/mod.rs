@@ -6,19 +6,24 @@ mod exit;
 mod history;
 mod import;
 mod lists;
+mod node;
 mod output;
 mod room;
 mod send;
 mod serve;
 mod status;
 mod tail;
+#[cfg(test)]
+mod testing;
 mod user;
+mod verify;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use quorate_client::{Client, Options};
+use quorate_state_machine::names;
 
 use exit::Failure;
 use output::{Format, Output};
@@ -34,15 +39,16 @@ Examples:
   quorate history lobby --limit 20
   quorate tail lobby --last 5
   quorate import irc 2004-11-15.log --room ubuntu
+  quorate node add 4 --client-url http://127.0.0.1:7104 --peer-addr 127.0.0.1:7204
   quorate status --endpoints http://10.0.0.1:7101,http://10.0.0.2:7101
 
 Any node answers any command; with several endpoints a command goes on when a node fails.
 Exit codes:
   0  done
   1  refused, or not possible now; nothing was applied
-  2  wrong usage
+  2  wrong usage; nothing was applied
   3  outcome unknown: the write may have been applied; to settle it, repeat the command
-     with --idempotency-key and the key that the error names";
+     with --idempotency-key and the key that the error names (node commands: as it was)";
 
 /// Quorate: a replicated chat store. One binary: the node, and its command line.
 #[derive(Debug, Parser)]
@@ -74,7 +80,7 @@ pub(crate) struct Global {
         value_name = "USER"
     )]
     acting: Option<String>,
-    /// Give up after so long, failover and retries included: 10, 2.5, 500ms or 1m [default: 30; status 5; import 120]
+    /// Give up after so long, failover and retries included: 10, 2.5, 500ms or 1m [default: 30; status 5; import 120; node add, node replace 600]
     #[arg(long, global = true, env = "QUORATE_TIMEOUT", value_name = "TIME", value_parser = parse_time)]
     timeout: Option<Duration>,
     /// A session's bearer token
@@ -94,9 +100,12 @@ pub(crate) struct Global {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a node
-    Serve(serve::Serve),
+    Serve(Box<serve::Serve>),
     /// Show the cluster: its nodes, its leader, how far each is
-    Status,
+    Status(status::Status),
+    /// List, add, replace and remove nodes, hand leadership over, take snapshots
+    #[command(subcommand)]
+    Node(node::Node),
     /// Create, show, list, update and delete users
     #[command(subcommand)]
     User(user::User),
@@ -139,7 +148,19 @@ fn execute(cli: Cli, output: &Output) -> Result<(), Failure> {
     let Cli { global, command } = cli;
     match command {
         Command::Serve(serve) => serve.run(),
-        Command::Status => block_on(status::run(global.client(Duration::from_secs(5))?, output)),
+        Command::Status(status) => {
+            let timeout = global.timeout;
+            block_on(status.run(global.client(Duration::from_secs(5))?, timeout, output))
+        }
+        Command::Node(node) => {
+            if global.idempotency_key.is_some() {
+                return Err(Failure::Usage(
+                    "node commands ask for the same each time: repeat them without --idempotency-key".into(),
+                ));
+            }
+            let timeout = global.timeout;
+            block_on(node.run(global.client(USUAL_DEADLINE)?, timeout, output))
+        }
         Command::User(user) => block_on(user.run(global.client(USUAL_DEADLINE)?, output)),
         Command::Room(room) => {
             let acting = global.acting.clone();
@@ -179,6 +200,11 @@ const USUAL_DEADLINE: Duration = Duration::from_secs(30);
 
 impl Global {
     fn client(self, deadline: Duration) -> Result<Client, Failure> {
+        if self.acting.as_deref() == Some(names::ROOT) {
+            return Err(Failure::Usage(
+                "root is the administrator and no user: leave --as away to act as root".into(),
+            ));
+        }
         let deadline = self.timeout.unwrap_or(deadline);
         let options = Options {
             user: self.acting,
@@ -247,6 +273,17 @@ mod tests {
             assert_eq!(cli.global.output, Format::Json, "{line}");
             assert_eq!(cli.global.acting.as_deref(), Some("eve"), "{line}");
         }
+    }
+
+    #[test]
+    fn the_administrator_is_not_acted_as_by_name() {
+        let client = |line: &str| {
+            let cli = Cli::try_parse_from(line.split(' ')).expect(line);
+            cli.global.client(USUAL_DEADLINE)
+        };
+        assert!(matches!(client("quorate status --as root"), Err(Failure::Usage(_))));
+        assert!(client("quorate status --as ann").is_ok());
+        assert!(client("quorate status").is_ok());
     }
 
     #[test]

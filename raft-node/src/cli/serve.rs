@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use quorate_state_machine::VERSION_MAX;
 use raft_node::config::{
     self, Config, ELECTION_TIMEOUT_MAX_MS, ELECTION_TIMEOUT_MIN_MS, HEARTBEAT_INTERVAL_MS, InvalidConfig,
 };
@@ -62,10 +63,13 @@ struct Settings {
     /// The voters of the first start, the same on each: ID=PEER=URL,…
     #[arg(long, env = "QUORATE_INITIAL_CLUSTER", value_name = "VOTERS")]
     initial_cluster: Option<String>,
-    /// How clients reach this node: as in the initial cluster, or it is refused
+    /// Instead of the initial cluster, for a node that is added later: client URLs of the cluster
+    #[arg(long, env = "QUORATE_JOIN", value_name = "URL,…")]
+    join: Option<String>,
+    /// How clients reach this node [default: as in the initial cluster, else the client address]
     #[arg(long, env = "QUORATE_ADVERTISE_CLIENT_URL", value_name = "URL")]
     advertise_client_url: Option<String>,
-    /// How peers reach this node: as in the initial cluster, or it is refused
+    /// How peers reach this node [default: as in the initial cluster, else the peer address]
     #[arg(long, env = "QUORATE_ADVERTISE_PEER_ADDR", value_name = "HOST:PORT")]
     advertise_peer_addr: Option<String>,
     /// How often the leader is heard [default: 50]
@@ -77,6 +81,21 @@ struct Settings {
     /// The longest such silence, and the leader's lease [default: 600]
     #[arg(long, env = "QUORATE_ELECTION_TIMEOUT_MAX_MS", value_name = "MS")]
     election_timeout_max_ms: Option<u64>,
+    /// The log kept, in bytes: beyond it a snapshot is taken and half of it goes [default: 536870912]
+    #[arg(long, env = "QUORATE_LOG_BYTES_MAX", value_name = "BYTES")]
+    log_bytes_max: Option<u64>,
+    /// How old kept entries of the log get [default: 86400]
+    #[arg(long, env = "QUORATE_LOG_AGE_MAX_S", value_name = "SECONDS")]
+    log_age_max_s: Option<u64>,
+    /// With less free disk than this, writes are refused (507) and deletions go on [default: 268435456]
+    #[arg(long, env = "QUORATE_DISK_FREE_MIN", value_name = "BYTES")]
+    disk_free_min: Option<u64>,
+    /// How often the leader compares the states of all nodes; 0: never [default: 600]
+    #[arg(long, env = "QUORATE_VERIFY_INTERVAL_S", value_name = "SECONDS")]
+    verify_interval_s: Option<u64>,
+    /// Plays an older build, for tests of mixed clusters
+    #[arg(long, env = "QUORATE_CLUSTER_VERSION_MAX", value_name = "N", hide = true)]
+    cluster_version_max: Option<u32>,
     /// Listen for clients beyond loopback, although anyone who connects is the administrator
     #[arg(long, env = "QUORATE_INSECURE_LISTEN", value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true")]
@@ -130,11 +149,17 @@ impl Settings {
             client_addr: self.client_addr.or(other.client_addr),
             peer_addr: self.peer_addr.or(other.peer_addr),
             initial_cluster: self.initial_cluster.or(other.initial_cluster),
+            join: self.join.or(other.join),
+            log_bytes_max: self.log_bytes_max.or(other.log_bytes_max),
+            log_age_max_s: self.log_age_max_s.or(other.log_age_max_s),
+            disk_free_min: self.disk_free_min.or(other.disk_free_min),
+            verify_interval_s: self.verify_interval_s.or(other.verify_interval_s),
             advertise_client_url: self.advertise_client_url.or(other.advertise_client_url),
             advertise_peer_addr: self.advertise_peer_addr.or(other.advertise_peer_addr),
             heartbeat_interval_ms: self.heartbeat_interval_ms.or(other.heartbeat_interval_ms),
             election_timeout_min_ms: self.election_timeout_min_ms.or(other.election_timeout_min_ms),
             election_timeout_max_ms: self.election_timeout_max_ms.or(other.election_timeout_max_ms),
+            cluster_version_max: self.cluster_version_max.or(other.cluster_version_max),
             insecure_listen: self.insecure_listen.or(other.insecure_listen),
             log_format: self.log_format.or(other.log_format),
             log_filter: self.log_filter.or(other.log_filter),
@@ -144,24 +169,44 @@ impl Settings {
     /// Fills in the defaults and checks the whole.
     fn into_config(self) -> Result<Config, InvalidConfig> {
         let id = required(self.id, "id")?;
-        let initial_cluster = config::parse_initial_cluster(&required(self.initial_cluster, "initial-cluster")?)?;
+        let join: Vec<String> = self
+            .join
+            .iter()
+            .flat_map(|urls| urls.split(','))
+            .map(|url| url.trim_end_matches('/').to_owned())
+            .collect();
+        let initial_cluster = match self.initial_cluster {
+            None if !join.is_empty() => Vec::new(),
+            listed => config::parse_initial_cluster(&required(listed, "initial-cluster")?)?,
+        };
+        let (client_addr, peer_addr) = (
+            required(self.client_addr, "client-addr")?,
+            required(self.peer_addr, "peer-addr")?,
+        );
         // An id that is not in the initial cluster is refused by the check below, in its words.
         let own = initial_cluster.iter().find(|member| member.id == id).cloned();
-        let (own_url, own_peer) = own
-            .map(|member| (member.client_url, member.peer_addr))
-            .unwrap_or_default();
+        let (own_url, own_peer) = match own {
+            Some(member) => (member.client_url, member.peer_addr),
+            None => (format!("http://{client_addr}"), peer_addr.to_string()),
+        };
         let advertise_client_url = self.advertise_client_url.unwrap_or(own_url);
         let config = Config {
             id,
             data_dir: required(self.data_dir, "data-dir")?,
-            client_addr: required(self.client_addr, "client-addr")?,
-            peer_addr: required(self.peer_addr, "peer-addr")?,
+            client_addr,
+            peer_addr,
             advertise_client_url: advertise_client_url.trim_end_matches('/').to_owned(),
             advertise_peer_addr: self.advertise_peer_addr.unwrap_or(own_peer),
             initial_cluster,
+            join,
+            log_bytes_max: self.log_bytes_max.unwrap_or(config::LOG_BYTES_MAX),
+            log_age_max_s: self.log_age_max_s.unwrap_or(config::LOG_AGE_MAX_S),
+            disk_free_min: self.disk_free_min.unwrap_or(config::DISK_FREE_MIN),
+            verify_interval_s: self.verify_interval_s.unwrap_or(config::VERIFY_INTERVAL_S),
             heartbeat_interval_ms: self.heartbeat_interval_ms.unwrap_or(HEARTBEAT_INTERVAL_MS),
             election_timeout_min_ms: self.election_timeout_min_ms.unwrap_or(ELECTION_TIMEOUT_MIN_MS),
             election_timeout_max_ms: self.election_timeout_max_ms.unwrap_or(ELECTION_TIMEOUT_MAX_MS),
+            cluster_version_max: self.cluster_version_max.unwrap_or(VERSION_MAX),
             insecure_listen: self.insecure_listen.unwrap_or(false),
         };
         config.check()?;
@@ -285,7 +330,7 @@ mod tests {
             .filter_map(clap::Arg::get_long)
             .filter(|l| *l != "help")
             .collect();
-        assert_eq!(flags.len(), 13);
+        assert_eq!(flags.len(), 19);
         for argument in command
             .get_arguments()
             .filter(|argument| argument.get_long() != Some("help"))
@@ -309,7 +354,7 @@ mod tests {
             "id = 1\ndata_dir = \"d\"\nclient_addr = \"127.0.0.1:1\"\npeer_addr = \"127.0.0.1:2\"\n\
              initial_cluster = \"{CLUSTER}\"\nadvertise_client_url = \"u\"\nadvertise_peer_addr = \"p\"\n\
              heartbeat_interval_ms = 1\nelection_timeout_min_ms = 2\nelection_timeout_max_ms = 3\n\
-             insecure_listen = true\nlog_format = \"json\"\nlog_filter = \"debug\"\n"
+             cluster_version_max = 1\ninsecure_listen = true\nlog_format = \"json\"\nlog_filter = \"debug\"\n"
         );
         let full = parse_file(&text).expect("every key");
         assert_eq!(Settings::default().or(full.clone()), full);

@@ -13,10 +13,13 @@ use openraft::raft::{
 };
 use quorate_state_machine::codec::{self, Kind};
 use quorate_storage::log::{LogId, Vote};
+use quorate_storage::transfer::{Chunk, Manifest};
 use tokio_util::codec::LengthDelimitedCodec;
 
+use super::admin::{AdminRefusal, AdminReply, AdminRequest, Change};
 use crate::membership::{to_entry, to_record};
 use crate::types::{AppendRequest, TypeConfig, to_raft_log_id, to_raft_vote, to_stored_log_id, to_stored_vote};
+use crate::versions::Supported;
 
 /// The versions of this protocol that this build speaks.
 pub const PROTOCOL_MIN: u32 = 1;
@@ -39,6 +42,8 @@ pub enum Purpose {
     Forward,
     /// Asked before there is a cluster: who are you, is your store empty?
     Bootstrap,
+    /// Whole states for nodes that need more of the log than there is.
+    Snapshot,
 }
 
 #[derive(Debug, Encode, Decode)]
@@ -77,6 +82,28 @@ pub enum Request {
         timeout_ms: u64,
     },
     Status,
+    /// A snapshot comes: one that was under way from this peer is given up.
+    SnapshotBegin {
+        vote: Vote,
+        last_log_id: Option<LogId>,
+        /// An encoded `MembershipRecord`.
+        membership: Blob,
+        manifest: Manifest,
+    },
+    /// The chunks come in order, each after the one before was answered.
+    SnapshotChunk(Chunk),
+    /// All chunks were sent: install it.
+    SnapshotEnd,
+    /// A change of the cluster, for the leader.
+    Admin {
+        request: AdminRequest,
+        timeout_ms: u64,
+    },
+    /// The hash of the state after this entry, which is a mark.
+    StateHash {
+        index: u64,
+        timeout_ms: u64,
+    },
 }
 
 #[derive(Debug, Encode, Decode)]
@@ -94,6 +121,13 @@ pub enum Reply {
     Status(StatusAnswer),
     /// The node's Raft core has stopped.
     Stopped(String),
+    /// To the beginning of a snapshot and to each chunk.
+    SnapshotTaken(Result<(), String>),
+    /// The snapshot is installed; the vote is the receiver's.
+    SnapshotInstalled(Result<Vote, String>),
+    Admin(Result<AdminReply, AdminRefusal>),
+    /// Revision and hash.
+    StateHash(Result<(u64, u128), String>),
 }
 
 /// Why a forwarded write has no outcome. All but `Unknown` mean: certainly not proposed there.
@@ -116,6 +150,12 @@ pub struct StatusAnswer {
     pub term: u64,
     pub last_log: u64,
     pub applied: u64,
+    /// Less space is free on its disk than it must keep.
+    pub disk_low: bool,
+    /// The leader's.
+    pub changes: Vec<Change>,
+    /// Which cluster versions its build can be part of.
+    pub versions: Supported,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]

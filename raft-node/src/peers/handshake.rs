@@ -45,6 +45,8 @@ pub enum Welcome {
         reason: String,
         /// The store that the refusing side knows under the dialler's id, if it is another one.
         known_store: Option<u128>,
+        /// The dialler was removed from this cluster.
+        removed: bool,
     },
 }
 
@@ -74,7 +76,11 @@ pub enum HandshakeError {
     Stranger(#[from] Stranger),
     /// The other end says that this node is not who it must be, or speaks no common version.
     #[error("refused by the peer: {reason}")]
-    Refused { reason: String, known_store: Option<u128> },
+    Refused {
+        reason: String,
+        known_store: Option<u128>,
+        removed: bool,
+    },
 }
 
 /// The dialling side.
@@ -101,7 +107,15 @@ pub async fn greet(
         .map_err(|_| HandshakeError::Silence)?
         .ok_or(HandshakeError::Ended)??;
     match decode(Kind::PeerHello, &bytes)? {
-        Welcome::Refused { reason, known_store } => Err(HandshakeError::Refused { reason, known_store }),
+        Welcome::Refused {
+            reason,
+            known_store,
+            removed,
+        } => Err(HandshakeError::Refused {
+            reason,
+            known_store,
+            removed,
+        }),
         Welcome::Accepted {
             protocol,
             id,
@@ -145,6 +159,9 @@ pub async fn welcome(
 ) -> Result<(Wire, Hello), (HandshakeError, Option<Wiped>)> {
     let mut wire = Framed::new(stream, framing());
     let hello = receive_hello(&mut wire).await.map_err(|error| (error, None))?;
+    if hello.to == book.id {
+        book.adopt_cluster_id(hello.cluster_id.as_deref(), hello.to_store);
+    }
     // Told only by one that may be of this cluster, and believed only by a store that the log of this
     // node does not know: a stranger with an old address must not end a healthy node.
     let meant = hello.to == book.id && book.may_be_peer(hello.from, hello.cluster_id.as_deref());
@@ -167,7 +184,13 @@ pub async fn welcome(
             let known_store = book
                 .known_store(hello.from)
                 .filter(|known| meant && *known != hello.from_store);
-            Welcome::Refused { reason, known_store }
+            // Believed only by a node of the same cluster, which says so.
+            let same_cluster = hello.cluster_id.is_some() && hello.cluster_id == book.cluster_id();
+            Welcome::Refused {
+                reason,
+                known_store,
+                removed: same_cluster && book.was_removed(hello.from),
+            }
         }
     };
     wire.send(encode(Kind::PeerHello, &answer))
@@ -175,7 +198,18 @@ pub async fn welcome(
         .map_err(|error| (error.into(), wiped.clone()))?;
     match answer {
         Welcome::Accepted { .. } => Ok((wire, hello)),
-        Welcome::Refused { reason, known_store } => Err((HandshakeError::Refused { reason, known_store }, wiped)),
+        Welcome::Refused {
+            reason,
+            known_store,
+            removed,
+        } => Err((
+            HandshakeError::Refused {
+                reason,
+                known_store,
+                removed,
+            },
+            wiped,
+        )),
     }
 }
 

@@ -13,7 +13,10 @@
 //! | [`pool`] | one connection a peer and purpose, redialled with back-off |
 //! | [`network`] | openraft's network on top of the pool |
 //! | [`server`] | the accepting side |
+//! | [`admin`] | changes of the cluster, as they travel to the leader |
+//! | [`snapshot`] | whole states on their way to another node |
 
+pub mod admin;
 pub mod book;
 pub mod connection;
 pub mod frame;
@@ -21,6 +24,7 @@ pub mod handshake;
 pub mod network;
 pub mod pool;
 pub mod server;
+pub mod snapshot;
 
 pub use book::PeerBook;
 pub use frame::Purpose;

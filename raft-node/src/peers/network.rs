@@ -1,7 +1,6 @@
 //! openraft's network, on top of the pool.
 
 use std::future::Future;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,8 +18,9 @@ use tokio_util::task::AbortOnDropHandle;
 use super::connection::{CallError, DialError};
 use super::frame::{Append, Purpose, Reply, Request, VoteAsk, transfer_from_raft};
 use super::pool::Pool;
-use crate::state_machine::Snapshot;
-use crate::types::{AppendRequest, Member, TypeConfig, Vote};
+use super::snapshot::{self, SendError};
+use crate::snapshots::{Snapshot, SnapshotFiles};
+use crate::types::{AppendRequest, Member, TypeConfig, Vote, to_raft_vote, to_stored_vote};
 
 /// Appends sent to one peer and not answered. With 2 MiB at most in each, a peer that stops reading
 /// makes us hold 64 MiB; at 1 ms a round trip it is far more than the link can use.
@@ -94,6 +94,17 @@ impl PeerClient {
             Err(error) => Err(unreachable(error)),
         }
     }
+
+    async fn ask_vote(
+        &self,
+        request: Request,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        match self.control(request, RPCTypes::Vote, option.hard_ttl()).await? {
+            Reply::Vote(answer) => Ok(answer.into_raft()),
+            other => Err(unexpected(&other)),
+        }
+    }
 }
 
 fn unreachable(error: impl ToString) -> RPCError<TypeConfig> {
@@ -105,7 +116,7 @@ fn unexpected(reply: &Reply) -> RPCError<TypeConfig> {
 }
 
 impl RaftNetworkV2<TypeConfig> for PeerClient {
-    type SnapshotData = PathBuf;
+    type SnapshotData = SnapshotFiles;
 
     async fn append_entries(
         &mut self,
@@ -206,17 +217,7 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        match self
-            .control(
-                Request::Vote(VoteAsk::from_raft(&rpc)),
-                RPCTypes::Vote,
-                option.hard_ttl(),
-            )
-            .await?
-        {
-            Reply::Vote(answer) => Ok(answer.into_raft()),
-            other => Err(unexpected(&other)),
-        }
+        self.ask_vote(Request::Vote(VoteAsk::from_raft(&rpc)), option).await
     }
 
     async fn pre_vote(
@@ -224,30 +225,31 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        match self
-            .control(
-                Request::PreVote(VoteAsk::from_raft(&rpc)),
-                RPCTypes::Vote,
-                option.hard_ttl(),
-            )
-            .await?
-        {
-            Reply::Vote(answer) => Ok(answer.into_raft()),
-            other => Err(unexpected(&other)),
-        }
+        self.ask_vote(Request::PreVote(VoteAsk::from_raft(&rpc)), option).await
     }
 
     async fn full_snapshot(
         &mut self,
-        _vote: Vote,
-        _snapshot: Snapshot,
-        _cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
+        vote: Vote,
+        snapshot: Snapshot,
+        cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        // The log is kept whole in this version, so every node catches up from entries.
-        Err(StreamingError::Unreachable(Unreachable::from_string(
-            "this version does not send snapshots",
-        )))
+        let sent = snapshot::send(&self.pool, self.target, to_stored_vote(vote), snapshot);
+        let sent = tokio::select! {
+            closed = cancel => return Err(StreamingError::Closed(closed)),
+            sent = sent => sent,
+        };
+        match sent {
+            Ok(vote) => Ok(SnapshotResponse::new(to_raft_vote(vote))),
+            Err(SendError::Unreachable(reason)) => Err(StreamingError::Unreachable(Unreachable::from_string(reason))),
+            // openraft waits before the next try only for what is unreachable; a receiver that fails at
+            // once (a full disk) must not be sent gigabytes in a loop.
+            Err(SendError::Failed(reason)) => {
+                tracing::warn!(peer = self.target, %reason, "a snapshot was not taken");
+                Err(StreamingError::Unreachable(Unreachable::from_string(reason)))
+            }
+        }
     }
 
     async fn transfer_leader(

@@ -10,6 +10,8 @@ use tokio::time::Instant;
 use super::book::PeerBook;
 use super::connection::{CallError, Connection, DialError};
 use super::frame::{Purpose, Reply, Request};
+use super::handshake::HandshakeError;
+use super::snapshot::Transfers;
 use crate::metrics::PeerMetrics;
 
 /// A peer that refused a connection a moment ago is not dialled again before this: a dead node on
@@ -22,12 +24,17 @@ const DIAL_TIMEOUT: Duration = Duration::from_millis(1000);
 /// that dropped packets, TCP would wait for its next retransmission, which may be seconds away.
 const SILENCE_MAX: Duration = Duration::from_millis(1500);
 
-/// Asks the node's core.
-struct MajorityCheck(Box<dyn Fn() -> bool + Send + Sync>);
+/// What the pool asks of the node's core, and tells it.
+pub struct Hooks {
+    /// Whether this node leads and a majority has lately answered it.
+    pub leads_with_majority: Box<dyn Fn() -> bool + Send + Sync>,
+    /// A peer of this cluster says that this node was removed from it.
+    pub removed: Box<dyn Fn(u64) + Send + Sync>,
+}
 
-impl std::fmt::Debug for MajorityCheck {
+impl std::fmt::Debug for Hooks {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("MajorityCheck")
+        f.write_str("Hooks")
     }
 }
 
@@ -35,8 +42,9 @@ impl std::fmt::Debug for MajorityCheck {
 pub struct Pool {
     pub book: Arc<PeerBook>,
     pub metrics: PeerMetrics,
-    /// Whether this node leads and a majority has lately answered it; set once, at the start.
-    majority: OnceLock<MajorityCheck>,
+    pub transfers: Arc<Transfers>,
+    /// Set once, at the start.
+    hooks: OnceLock<Hooks>,
     /// At most one slot for each peer and purpose. Held for a look-up only, never across an await.
     slots: Mutex<HashMap<(u64, Purpose), Slot>>,
 }
@@ -57,19 +65,20 @@ impl Pool {
         Arc::new(Self {
             book,
             metrics,
-            majority: OnceLock::new(),
+            transfers: Arc::default(),
+            hooks: OnceLock::new(),
             slots: Mutex::default(),
         })
     }
 
     /// Set when the node's core exists, which needs the pool before.
-    pub fn set_majority_check(&self, check: impl Fn() -> bool + Send + Sync + 'static) {
-        let was_set = self.majority.set(MajorityCheck(Box::new(check))).is_err();
+    pub fn set_hooks(&self, hooks: Hooks) {
+        let was_set = self.hooks.set(hooks).is_err();
         assert!(!was_set, "a pool belongs to one node");
     }
 
     pub fn leads_with_majority(&self) -> bool {
-        self.majority.get().is_some_and(|MajorityCheck(check)| check())
+        self.hooks.get().is_some_and(|hooks| (hooks.leads_with_majority)())
     }
 
     /// The connection to a peer, dialled if there is none.
@@ -118,10 +127,21 @@ impl Pool {
 
     /// Dials once and leaves the result in the slot.
     async fn dial(&self, to: u64, purpose: Purpose) -> Dialled {
-        let dialled = match self.book.peer_addr(to) {
-            Some(addr) => Connection::dial(addr, &self.book, to, purpose, DIAL_TIMEOUT).await,
-            None => Err(DialError::NoAddress(to)),
-        };
+        let mut dialled = Err(DialError::NoAddress(to));
+        for addr in self.book.peer_addrs(to) {
+            dialled = Connection::dial(addr, &self.book, to, purpose, DIAL_TIMEOUT).await;
+            if dialled.is_ok() {
+                break;
+            }
+        }
+        if let Err(DialError::Handshake {
+            error: HandshakeError::Refused { removed: true, .. },
+            ..
+        }) = &dialled
+            && let Some(hooks) = self.hooks.get()
+        {
+            (hooks.removed)(to);
+        }
         let mut slots = self.slots.lock().expect("no panic while the lock is held");
         let slot = slots.entry((to, purpose)).or_default();
         slot.dialling = None;

@@ -1,6 +1,7 @@
 //! The accepting side: checks who dialled, then serves frames.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::SplitStream;
@@ -9,24 +10,28 @@ use openraft::raft::TransferLeaderRequest;
 use quorate_storage::state::StateStore;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::book::{PeerBook, Stranger};
 use super::connection::tune;
 use super::frame::{
-    AppendOutcome, Blob, ForwardError, Frame, Purpose, Reply, Request, StreamOutcome, VoteAnswer, decode_frame,
-    encode_frame,
+    AppendOutcome, Blob, Frame, Purpose, Reply, Request, StreamOutcome, VoteAnswer, decode_frame, encode_frame,
 };
-use super::handshake::{HandshakeError, Wiped, Wire, welcome};
+use super::handshake::{HandshakeError, Hello, Wiped, Wire, welcome};
+use super::snapshot::Receiver;
 use crate::node::NodeCore;
 use crate::types::{AppendRequest, TypeConfig, to_raft_log_id, to_raft_vote};
 
-/// Peer connections at once: four purposes for each of some ten nodes, with room for those that are
+/// Peer connections at once: five purposes for each of some ten nodes, with room for those that are
 /// being replaced. Beyond it new ones are closed at once.
 const CONNECTIONS_MAX: usize = 256;
 /// Requests of one connection in progress. Beyond it the connection is not read on: the peer waits.
 const REQUESTS_MAX: usize = 4096;
 /// Replies waiting for the socket. Beyond it the handlers wait.
 const REPLY_QUEUE_FRAMES: usize = 256;
+/// The longest that a change of the cluster is waited for, as in the contract of the API.
+const ADMIN_MS_MAX: u64 = 60_000;
 /// Appends handed to the core and not yet taken by it.
 const APPEND_QUEUE: usize = 64;
 
@@ -86,9 +91,32 @@ async fn serve_connection<S: StateStore>(stream: TcpStream, core: Arc<NodeCore<S
         }
     };
     tracing::debug!(peer = hello.from, purpose = ?hello.purpose, "a peer connected");
-    match hello.purpose {
-        Purpose::Append => serve_appends(wire, core).await,
-        Purpose::Control | Purpose::Forward | Purpose::Bootstrap => serve_requests(wire, core).await,
+    let unwelcome = no_longer_welcome(&core.book, &hello);
+    let served = async {
+        match hello.purpose {
+            Purpose::Append => serve_appends(wire, core.clone()).await,
+            Purpose::Snapshot => serve_snapshots(wire, core.clone()).await,
+            Purpose::Control | Purpose::Forward | Purpose::Bootstrap => serve_requests(wire, core.clone()).await,
+        }
+    };
+    tokio::select! {
+        () = served => {}
+        reason = unwelcome => tracing::info!(peer = hello.from, %reason, "a peer's connection was ended"),
+    }
+}
+
+/// Ends when the one at the other end may not be a peer any more: a membership that was not known when
+/// it was let in, or one that it has left.
+async fn no_longer_welcome(book: &PeerBook, hello: &Hello) -> Stranger {
+    let mut news = book.news();
+    loop {
+        news.borrow_and_update();
+        if let Err(stranger) = book.check(hello.from, hello.from_store, hello.cluster_id.as_deref()) {
+            return stranger;
+        }
+        if news.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 }
 
@@ -186,9 +214,54 @@ async fn answer<S: StateStore>(core: &NodeCore<S>, request: Request) -> Reply {
             }))
         }
         Request::Status => Reply::Status(core.status_answer()),
-        Request::StreamAppend { .. } => Reply::Forward(Err(ForwardError::Unknown(
-            "a stream of appends has its own connection".to_owned(),
-        ))),
+        Request::Admin { request, timeout_ms } => {
+            let deadline = Instant::now() + Duration::from_millis(timeout_ms.min(ADMIN_MS_MAX));
+            Reply::Admin(core.admin_here(request, deadline).await)
+        }
+        Request::StateHash { index, timeout_ms } => {
+            let until = Instant::now() + Duration::from_millis(timeout_ms.min(ADMIN_MS_MAX));
+            let hash = core.hash_here(index, until).await;
+            Reply::StateHash(hash.map(|hash| (hash.revision, hash.hash)))
+        }
+        Request::StreamAppend { .. }
+        | Request::SnapshotBegin { .. }
+        | Request::SnapshotChunk(_)
+        | Request::SnapshotEnd => Reply::Stopped("this has a connection of its own".to_owned()),
+    }
+}
+
+/// Snapshots, one piece after the other.
+async fn serve_snapshots<S: StateStore>(wire: Wire, core: Arc<NodeCore<S>>) {
+    let (sink, mut stream) = wire.split();
+    let replies = spawn_writer(sink);
+    let mut receiver = Receiver::new(core.incoming_dir.clone(), core.pool.transfers.clone());
+    while let Some(frame) = next_request(&mut stream).await {
+        let body = match frame.body {
+            Request::SnapshotBegin {
+                vote,
+                last_log_id,
+                membership,
+                manifest,
+            } if core.disk.has_room_for(manifest.total_bytes()) => {
+                Reply::SnapshotTaken(receiver.begin(vote, last_log_id, &membership.0, manifest).await)
+            }
+            Request::SnapshotBegin { manifest, .. } => Reply::SnapshotTaken(Err(format!(
+                "there is no room on the disk for {} bytes",
+                manifest.total_bytes()
+            ))),
+            Request::SnapshotChunk(chunk) => Reply::SnapshotTaken(receiver.chunk(chunk).await),
+            Request::SnapshotEnd => Reply::SnapshotInstalled(receiver.end(&core.raft).await),
+            _ => {
+                tracing::warn!("a peer sent something else than snapshots on their connection; it ends");
+                return;
+            }
+        };
+        if let Reply::SnapshotTaken(Err(reason)) | Reply::SnapshotInstalled(Err(reason)) = &body {
+            tracing::warn!(%reason, "a snapshot was not taken");
+        }
+        if replies.send(encode_frame(&Frame { id: frame.id, body })).await.is_err() {
+            return;
+        }
     }
 }
 

@@ -1,12 +1,17 @@
 //! A cluster in this process: real sockets between the nodes, stores in memory.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use prometheus::Registry;
 use quorate_api::replica::{Level, ReadOptions, Replica, ReplicaError, WriteOptions, Written};
+use quorate_state_machine::command::NewMessage;
 use quorate_state_machine::query::{Answer, Answered, QueryBody};
-use quorate_state_machine::{Caller, Command, Conditions, Envelope, Query, SpaceId};
+use quorate_state_machine::{
+    Caller, Command, Conditions, Envelope, Query, RoomKind, SpaceId, VERSION_MAX, VERSION_MIN,
+};
 use quorate_storage::log::MemoryLog;
 use quorate_storage::state::MemoryState;
 use raft_node::config::{Config, InitialMember};
@@ -23,64 +28,122 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Node {
     pub(crate) core: Arc<NodeCore<MemoryState>>,
     pub(crate) metrics: Metrics,
+    /// What its disk says is free.
+    pub(crate) free: Arc<AtomicU64>,
+    /// Whether its disk takes for ever over a write.
+    pub(crate) disk_hangs: Arc<AtomicBool>,
+    /// Why it would have ended its process.
+    pub(crate) ended: Arc<Mutex<Option<String>>>,
     stop_peers: CancellationToken,
 }
 
 pub(crate) struct Cluster {
     pub(crate) nodes: Vec<Node>,
-    _dir: TempDir,
+    members: Vec<InitialMember>,
+    /// Those whose build supports the first cluster version only.
+    older: BTreeSet<u64>,
+    dir: TempDir,
 }
 
 impl Cluster {
     pub(crate) async fn start(size: u64) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::start_mixed(size, &[]).await
+    }
+
+    /// With nodes that run an older build.
+    pub(crate) async fn start_mixed(size: u64, older: &[u64]) -> Self {
+        let mut cluster = Self {
+            nodes: Vec::new(),
+            members: Vec::new(),
+            older: older.iter().copied().collect(),
+            dir: tempfile::tempdir().unwrap(),
+        };
         let mut listeners = Vec::new();
-        let mut initial_cluster = Vec::new();
         for id in 1..=size {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let peer_addr = listener.local_addr().unwrap().to_string();
-            initial_cluster.push(InitialMember {
-                id,
-                peer_addr,
-                client_url: format!("http://node-{id}"),
-            });
-            listeners.push(listener);
+            listeners.push((id, cluster.listen(id).await));
         }
-        let mut nodes = Vec::new();
-        for (id, listener) in (1..=size).zip(listeners) {
-            let config = Config {
-                id,
-                data_dir: dir.path().join(id.to_string()),
-                client_addr: "127.0.0.1:0".parse().unwrap(),
-                peer_addr: listener.local_addr().unwrap(),
-                advertise_client_url: format!("http://node-{id}"),
-                advertise_peer_addr: listener.local_addr().unwrap().to_string(),
-                initial_cluster: initial_cluster.clone(),
-                heartbeat_interval_ms: 50,
-                election_timeout_min_ms: 300,
-                election_timeout_max_ms: 600,
-                insecure_listen: false,
-            };
-            let metrics = Metrics::new(&Registry::new()).unwrap();
-            let parts = Parts {
-                store_id: u128::from(id) * 1000,
-                cluster_id: None,
-                on_cluster_id: Arc::new(|_| Ok(())),
-                log: MemoryLog::new(),
-                state: MemoryState::new(),
-                snapshot_dir: config.data_dir.join("snapshot"),
-                metrics: metrics.clone(),
-                on_fatal: Arc::new(|reason| eprintln!("a node cannot go on: {reason}")),
-            };
-            let stop_peers = CancellationToken::new();
-            let core = start(&config, listener, parts, stop_peers.clone()).await.unwrap();
-            nodes.push(Node {
-                core,
-                metrics,
-                stop_peers,
-            });
+        for (id, listener) in listeners {
+            cluster.start_node(id, listener).await;
         }
-        Self { nodes, _dir: dir }
+        cluster
+    }
+
+    async fn listen(&mut self, id: u64) -> TcpListener {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        self.members.push(InitialMember {
+            id,
+            peer_addr: listener.local_addr().unwrap().to_string(),
+            client_url: format!("http://node-{id}"),
+        });
+        listener
+    }
+
+    /// Starts a node that knows the others and belongs to no cluster yet.
+    pub(crate) async fn start_stranger(&mut self, id: u64) -> InitialMember {
+        let listener = self.listen(id).await;
+        self.start_node(id, listener).await;
+        self.members.last().unwrap().clone()
+    }
+
+    /// The same, with an older build.
+    pub(crate) async fn start_older_stranger(&mut self, id: u64) -> InitialMember {
+        self.older.insert(id);
+        self.start_stranger(id).await
+    }
+
+    async fn start_node(&mut self, id: u64, listener: TcpListener) {
+        let config = Config {
+            id,
+            data_dir: self.dir.path().join(id.to_string()),
+            client_addr: "127.0.0.1:0".parse().unwrap(),
+            peer_addr: listener.local_addr().unwrap(),
+            advertise_client_url: format!("http://node-{id}"),
+            advertise_peer_addr: listener.local_addr().unwrap().to_string(),
+            initial_cluster: self.members.clone(),
+            join: Vec::new(),
+            log_bytes_max: 1 << 20,
+            log_age_max_s: 3600,
+            disk_free_min: 1 << 20,
+            verify_interval_s: 0,
+            cluster_version_max: if self.older.contains(&id) {
+                VERSION_MIN
+            } else {
+                VERSION_MAX
+            },
+            heartbeat_interval_ms: 50,
+            election_timeout_min_ms: 300,
+            election_timeout_max_ms: 600,
+            insecure_listen: false,
+        };
+        let metrics = Metrics::new(&Registry::new()).unwrap();
+        let free = Arc::new(AtomicU64::new(1 << 30));
+        let ended = Arc::new(Mutex::new(None));
+        let disk_hangs = Arc::new(AtomicBool::new(false));
+        let (asked, told, hangs) = (free.clone(), ended.clone(), disk_hangs.clone());
+        let parts = Parts {
+            store_id: u128::from(id) * 1000,
+            cluster_id: None,
+            on_cluster_id: Arc::new(|_| Ok(())),
+            log: MemoryLog::new(),
+            state: MemoryState::new(),
+            snapshot_dir: config.data_dir.join("snapshot"),
+            free_bytes: Arc::new(move || Ok(asked.load(Ordering::Relaxed))),
+            oldest_unsynced: Arc::new(move || hangs.load(Ordering::Relaxed).then_some(Duration::from_secs(1))),
+            metrics: metrics.clone(),
+            on_fatal: Arc::new(move |reason| {
+                told.lock().unwrap().get_or_insert(reason);
+            }),
+        };
+        let stop_peers = CancellationToken::new();
+        let core = start(&config, listener, parts, stop_peers.clone()).await.unwrap();
+        self.nodes.push(Node {
+            core,
+            metrics,
+            free,
+            disk_hangs,
+            ended,
+            stop_peers,
+        });
     }
 
     /// The index of the leading node, once a node leads and all others know it.
@@ -94,6 +157,15 @@ impl Cluster {
                 .then_some(first as usize - 1)
         })
         .await
+    }
+
+    /// Waits until all nodes have applied the rise to the version, which the leader sees to.
+    pub(crate) async fn at_version(&self, version: u32) {
+        until("the cluster is at that version", || {
+            let at = |node: &Node| node.core.applied.borrow().version;
+            self.nodes.iter().all(|node| at(node) == version).then_some(())
+        })
+        .await;
     }
 
     /// Waits until all nodes have applied the same, then compares every byte of their states.
@@ -120,20 +192,25 @@ impl Cluster {
 
     pub(crate) async fn stop(self) {
         for node in &self.nodes {
-            node.core.stopping.cancel();
-            node.core.raft.shutdown().await.unwrap();
-            node.stop_peers.cancel();
+            node.stop().await;
         }
     }
 }
 
 impl Node {
+    /// As a process that goes away.
+    pub(crate) async fn stop(&self) {
+        self.core.stopping.cancel();
+        self.core.raft.shutdown().await.unwrap();
+        self.stop_peers.cancel();
+    }
+
     pub(crate) async fn write(&self, command: Command) -> Result<Written, ReplicaError> {
         self.core
             .write(
                 envelope(command),
                 WriteOptions {
-                    deadline: std::time::Instant::now() + PATIENCE,
+                    deadline: soon(),
                     redirect: false,
                 },
             )
@@ -147,12 +224,52 @@ impl Node {
             body,
         };
         let options = ReadOptions {
-            deadline: std::time::Instant::now() + PATIENCE,
+            deadline: soon(),
             level,
             min_position: None,
         };
         let Answered { answer, .. } = self.core.read(query, options).await?;
         Ok(answer.expect("the query is allowed"))
+    }
+
+    pub(crate) async fn last_seq(&self, room: &str) -> u64 {
+        let body = QueryBody::Room { room: room.into() };
+        match self.read(body, Level::Linearizable).await.unwrap() {
+            Answer::Room(room) => room.last_seq.0,
+            other => panic!("another answer: {other:?}"),
+        }
+    }
+}
+
+/// When anything that works at all has worked.
+pub(crate) fn soon() -> std::time::Instant {
+    std::time::Instant::now() + PATIENCE
+}
+
+pub(crate) fn create_room(room: &str) -> Command {
+    Command::CreateRoom {
+        room: room.into(),
+        kind: RoomKind::Public,
+        title: None,
+        members: vec![],
+        attributes: None,
+    }
+}
+
+pub(crate) fn send(room: &str, text: String) -> Command {
+    let message = NewMessage {
+        text,
+        client_id: None,
+        kind: None,
+        reply_to: None,
+        attributes: None,
+        sender: None,
+        sent_at_ms: None,
+    };
+    Command::Send {
+        room: room.into(),
+        messages: vec![message],
+        batch: false,
     }
 }
 

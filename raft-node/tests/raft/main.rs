@@ -4,5 +4,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod cluster;
+mod disks;
+mod membership;
 mod suite;
+mod versions;
 mod writes;

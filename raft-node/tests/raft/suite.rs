@@ -6,13 +6,16 @@ use std::sync::Arc;
 use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
 use prometheus::Registry;
+use quorate_state_machine::VERSION_MAX;
 use quorate_storage::FatalHook;
 use quorate_storage::log::{LogOptions, MemoryLog, RocksLog};
 use quorate_storage::state::{MemoryState, RocksState, StateOptions, StateStore};
 use raft_node::log_store::RaftLog;
 use raft_node::metrics::Metrics;
+use raft_node::snapshots::Snapshots;
 use raft_node::state_machine::Machine;
 use raft_node::types::TypeConfig;
+use raft_node::versions::Supported;
 use raft_node::watchers::Watchers;
 use tempfile::TempDir;
 
@@ -26,12 +29,17 @@ fn machine<S: StateStore>(dir: &Path, state: S) -> Machine<S> {
         index: u64::MAX,
     };
     let (_, flushed) = tokio::sync::watch::channel(Some(far));
+    let snapshots = Snapshots::open(state.clone(), &dir.join("tmp/snapshot")).unwrap();
+    let watchers = Arc::new(Watchers::default());
+    let versions = Supported::up_to(VERSION_MAX);
     Machine::open(
         state,
-        &dir.join("tmp/snapshot"),
+        snapshots,
         flushed,
-        Arc::new(Watchers::default()),
+        watchers,
         metrics.apply,
+        versions,
+        panic_on_fatal(),
     )
     .unwrap()
 }
@@ -48,7 +56,7 @@ impl StoreBuilder<TypeConfig, RaftLog<RocksLog>, Machine<RocksState>, TempDir> f
         let log = RocksLog::open(&dir.path().join("log"), LogOptions::default(), panic_on_fatal()).unwrap();
         let state = RocksState::open(&dir.path().join("state"), StateOptions::default(), panic_on_fatal()).unwrap();
         let machine = machine(dir.path(), state);
-        Ok((dir, RaftLog::new(log), machine))
+        Ok((dir, RaftLog::new(log, Arc::new(|| Ok(()))), machine))
     }
 }
 
@@ -59,7 +67,7 @@ impl StoreBuilder<TypeConfig, RaftLog<MemoryLog>, Machine<MemoryState>, TempDir>
         let dir = tempfile::tempdir().unwrap();
         let log = MemoryLog::new();
         let machine = machine(dir.path(), MemoryState::new());
-        Ok((dir, RaftLog::new(log), machine))
+        Ok((dir, RaftLog::new(log, Arc::new(|| Ok(()))), machine))
     }
 }
 

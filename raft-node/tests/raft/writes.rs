@@ -2,39 +2,11 @@
 
 use futures::future::join_all;
 use quorate_api::replica::{Level, Replica, ReplicaError, WriteOptions};
+use quorate_state_machine::Seq;
 use quorate_state_machine::apply::Response;
-use quorate_state_machine::command::NewMessage;
 use quorate_state_machine::query::{Answer, QueryBody};
-use quorate_state_machine::{Command, RoomKind, Seq};
 
-use crate::cluster::{Cluster, envelope};
-
-fn create_room(room: &str) -> Command {
-    Command::CreateRoom {
-        room: room.into(),
-        kind: RoomKind::Public,
-        title: None,
-        members: vec![],
-        attributes: None,
-    }
-}
-
-fn send(room: &str, text: String) -> Command {
-    let message = NewMessage {
-        text,
-        client_id: None,
-        kind: None,
-        reply_to: None,
-        attributes: None,
-        sender: None,
-        sent_at_ms: None,
-    };
-    Command::Send {
-        room: room.into(),
-        messages: vec![message],
-        batch: false,
-    }
-}
+use crate::cluster::{Cluster, create_room, envelope, send};
 
 /// Writes through all nodes at once: each is applied once, the seqs are dense, many commands share
 /// an entry, several appends are in flight to a peer, and the states are equal byte for byte.
@@ -108,10 +80,7 @@ async fn leadership_is_handed_over() {
     let cluster = Cluster::start(3).await;
     let old = cluster.leader().await;
     cluster.nodes[old].write(create_room("r")).await.unwrap();
-    cluster.nodes[old]
-        .core
-        .hand_over(std::time::Duration::from_secs(10))
-        .await;
+    cluster.nodes[old].core.hand_over().await;
     let new = cluster.leader().await;
     assert_ne!(new, old);
     // The node that led before forwards like any follower.

@@ -60,6 +60,11 @@ impl Cache {
         self.records.front().map(|record| record.id.index)
     }
 
+    /// Index and cost of each record.
+    pub(super) fn costs(&self) -> impl Iterator<Item = (u64, usize)> {
+        self.records.iter().map(|record| (record.id.index, record.cost_bytes()))
+    }
+
     pub(super) fn push(&mut self, record: Record) {
         let follows = self
             .records

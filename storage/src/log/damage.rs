@@ -109,6 +109,18 @@ fn a_missing_directory_is_a_loss() {
     assert_lost(dir.path());
 }
 
+/// What is left must not be cleaned away: it may be all that a person can still read.
+#[test]
+fn a_missing_current_file_is_a_loss_that_is_not_made_worse() {
+    let dir = closed_log();
+    let current = dir.path().join("log/CURRENT");
+    let named = fs::read(&current).unwrap();
+    fs::remove_file(&current).unwrap();
+    assert_lost(dir.path());
+    fs::write(&current, named).unwrap();
+    assert_eq!(all(&open(dir.path()).unwrap()), ids(3, 0..20));
+}
+
 #[test]
 fn a_rocksdb_log_cut_anywhere_below_the_mark_is_a_loss() {
     for tenths in [0, 3, 9] {
@@ -291,6 +303,40 @@ fn many_appends_share_few_syncs() {
     assert_eq!((stats.entries, *synced.lock().unwrap()), (2000, 2000));
     assert!(stats.syncs < 1000, "{} syncs for 2000 entries", stats.syncs);
     assert!(stats.disk_bytes > 2000 * 30 && stats.sync_nanos > 0);
+}
+
+/// What is not read at the start is estimated, well enough to purge by.
+#[test]
+fn a_log_knows_after_a_restart_what_it_weighs() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = |cache_bytes_max| LogOptions {
+        write_buffer_bytes: 1 << 20,
+        cache_bytes_max,
+        ..LogOptions::default()
+    };
+    let open =
+        |cache_bytes_max| RocksLog::open(&dir.path().join("log"), options(cache_bytes_max), no_failure()).unwrap();
+    let log = open(0);
+    // The first half is small entries, the second large ones: 2 MiB and 20 MiB.
+    let entry = |index: u64| Record {
+        id: id(1, index),
+        payload: Bytes::from(vec![7; if index < 500 { 4 << 10 } else { 40 << 10 }]),
+    };
+    (0..20).for_each(|n| append(&log, (50 * n..50 * n + 50).map(entry).collect()).unwrap());
+    let exact = log.stats().retained_bytes;
+    assert_eq!(exact, 500 * ((44 << 10) + 2 * 64));
+    drop(log);
+    for cache_bytes_max in [0, 4 << 20, 64 << 20] {
+        let log = open(cache_bytes_max);
+        let stats = log.stats();
+        assert_eq!((stats.first_index, stats.retained_entries), (Some(0), 1000));
+        let off = stats.retained_bytes.abs_diff(exact);
+        assert!(off < exact / 20, "{} instead of {exact}", stats.retained_bytes);
+        assert_eq!(log.index_older_than(Duration::from_secs(3600)), None);
+        let index = log.index_to_keep_bytes(10 << 20).unwrap();
+        let kept = (999 - index) * ((40 << 10) + 64);
+        assert!(((8 << 20)..=(10 << 20) + (1 << 19)).contains(&kept), "{kept}");
+    }
 }
 
 /// Purged space comes back, also when it lay in many files.

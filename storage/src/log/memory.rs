@@ -4,8 +4,10 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::{Done, LogId, LogState, LogStore, Record, Vote};
 
@@ -70,6 +72,8 @@ impl Image {
 struct Inner {
     readable: Image,
     durable: Image,
+    /// When each readable record was appended, in real or simulated time.
+    appended: BTreeMap<u64, Instant>,
     /// What separates the two, oldest first. Bounded by whoever tests: nothing else empties it.
     waiting: Vec<(Change, Option<Done>)>,
     manual: bool,
@@ -103,7 +107,9 @@ impl MemoryLog {
 
     fn with(image: Image, manual: bool) -> Self {
         let flushed = watch::Sender::new(image.last());
+        let now = Instant::now();
         let inner = Inner {
+            appended: image.records.keys().map(|index| (*index, now)).collect(),
             readable: image.clone(),
             durable: image,
             waiting: Vec::new(),
@@ -162,6 +168,12 @@ impl MemoryLog {
             return;
         }
         inner.readable.apply(&change);
+        if let Change::Append(records) = &change {
+            let now = Instant::now();
+            inner
+                .appended
+                .extend(records.iter().map(|record| (record.id.index, now)));
+        }
         // A committed index alone is no reason to write.
         let flush = !inner.manual && done.is_some();
         let cut = matches!(change, Change::Truncate(_));
@@ -251,6 +263,27 @@ impl LogStore for MemoryLog {
             out.push(record.clone());
         }
         Ok(out)
+    }
+
+    fn index_to_keep_bytes(&self, bytes: u64) -> Option<u64> {
+        let inner = self.lock();
+        let mut kept_bytes = 0;
+        let mut newest_first = inner.readable.records.values().rev();
+        newest_first
+            .find(|record| {
+                kept_bytes += record.cost_bytes() as u64;
+                kept_bytes > bytes
+            })
+            .map(|record| record.id.index)
+    }
+
+    fn index_older_than(&self, age: Duration) -> Option<u64> {
+        let inner = self.lock();
+        let now = Instant::now();
+        let mut newest_first = inner.readable.records.keys().rev();
+        newest_first
+            .find(|index| now.saturating_duration_since(inner.appended[index]) > age)
+            .copied()
     }
 
     fn flushed(&self) -> watch::Receiver<Option<LogId>> {

@@ -19,13 +19,15 @@ mod memory;
 mod options;
 mod queue;
 mod record;
+mod retained;
 mod rocks;
 mod store;
 #[cfg(test)]
-mod suite;
+pub(crate) mod suite;
 mod writer;
 
 use std::io;
+use std::time::Duration;
 
 use bincode::{Decode, Encode};
 use bytes::Bytes;
@@ -121,6 +123,15 @@ pub trait LogStore: Clone + Send + Sync + 'static {
     /// `bytes_max` would be exceeded (see [`Record::cost_bytes`]), but gives at least one where there
     /// is one. An entry that should be there and is missing or damaged is an error (`InvalidData`).
     fn read(&self, from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<Record>>;
+
+    /// For purging by size: the smallest index known such that the entries after it weigh at most
+    /// `bytes` (see [`Record::cost_bytes`]); none if all of them do. The store may know this only
+    /// coarsely and name an index that is about a MiB too high.
+    fn index_to_keep_bytes(&self, bytes: u64) -> Option<u64>;
+
+    /// For purging by age: the largest index known to have been appended longer ago than `age`.
+    /// Entries of before a restart count from the restart.
+    fn index_older_than(&self, age: Duration) -> Option<u64>;
 
     /// The last log id known to be durable. It goes back when the log is truncated.
     fn flushed(&self) -> watch::Receiver<Option<LogId>>;

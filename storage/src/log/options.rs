@@ -51,7 +51,7 @@ impl std::fmt::Debug for LogOptions {
     }
 }
 
-/// Counted since the log was opened.
+/// Counted since the log was opened, unless it says "now".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LogStats {
     /// Synced writes, and the nanoseconds they took together.
@@ -69,6 +69,13 @@ pub struct LogStats {
     pub oldest_unsynced: Option<Duration>,
     /// How often `append` had to wait because the queue was full.
     pub queue_full: u64,
+    /// The first entry that is there now; none if there is no entry.
+    pub first_index: Option<u64>,
+    /// Entries that are there now.
+    pub retained_entries: u64,
+    /// What they weigh (see [`super::Record::cost_bytes`]), waiting ones included. Cuts are counted to
+    /// about a MiB; what was there at the start and was not read then is estimated from RocksDB's files.
+    pub retained_bytes: u64,
     /// Bytes of the log's files.
     pub disk_bytes: u64,
 }

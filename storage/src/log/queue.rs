@@ -5,11 +5,12 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::thread::ThreadId;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
 use super::cache::{Budget, Cache};
+use super::retained::{self, Retained};
 use super::{Done, LogId, LogOptions, LogState, LogStats, Record, Vote};
 
 /// One change on its way to the disk.
@@ -77,6 +78,9 @@ pub(super) struct Recovered {
     pub(super) first: u64,
     pub(super) next: u64,
     pub(super) cache: Cache,
+    /// What the entries before the cache's may weigh: consecutive runs of them by the index after
+    /// each, with their bytes.
+    pub(super) uncached: Vec<(u64, u64)>,
 }
 
 struct Inner {
@@ -84,6 +88,7 @@ struct Inner {
     first: u64,
     next: u64,
     cache: Cache,
+    retained: Retained,
     /// Counts truncations and purges: a read from disk that spans one starts again.
     cuts: u64,
     queue: VecDeque<Queued>,
@@ -117,13 +122,25 @@ impl Queue {
             first,
             next,
             cache,
+            uncached,
         } = recovered;
+        let now = retained::Instant::now();
+        let mut retained = Retained::new(first, now);
+        let mut from = first;
+        for (next, bytes) in uncached {
+            retained.push(from, next, bytes, now);
+            from = next;
+        }
+        for (index, bytes) in cache.costs() {
+            retained.push(index, index + 1, bytes as u64, now);
+        }
         Self {
             inner: Mutex::new(Inner {
                 state,
                 first,
                 next,
                 cache,
+                retained,
                 cuts: 0,
                 queue: VecDeque::new(),
                 waiting_bytes: 0,
@@ -163,8 +180,19 @@ impl Queue {
             queued_bytes: inner.waiting_bytes as u64,
             cache_bytes: inner.cache.bytes() as u64,
             oldest_unsynced: oldest.map(|since| since.elapsed()),
+            first_index: (inner.first < inner.next).then_some(inner.first),
+            retained_entries: inner.next - inner.first,
+            retained_bytes: inner.retained.bytes(),
             ..inner.stats
         }
+    }
+
+    pub(super) fn index_to_keep_bytes(&self, bytes: u64) -> Option<u64> {
+        self.lock().retained.index_to_keep_bytes(bytes)
+    }
+
+    pub(super) fn index_older_than(&self, age: Duration) -> Option<u64> {
+        self.lock().retained.index_older_than(age, retained::Instant::now())
     }
 
     /// See [`super::LogStore::append`]. Waits while the queue is full, except on the `writer`'s
@@ -205,7 +233,12 @@ impl Queue {
             }
             inner.next = last.id.index + 1;
             inner.state.last = Some(last.id);
-            records.iter().for_each(|record| inner.cache.push(record.clone()));
+            let now = retained::Instant::now();
+            for record in &records {
+                let index = record.id.index;
+                inner.retained.push(index, index + 1, record.cost_bytes() as u64, now);
+                inner.cache.push(record.clone());
+            }
             Op::Append(records)
         };
         self.change(inner, cost_bytes, done, op);
@@ -256,6 +289,7 @@ impl Queue {
             inner.next = from;
             inner.state.last = end;
             inner.cache.truncate(from);
+            inner.retained.truncate(from);
             inner.cuts += 1;
             if inner.durable > end {
                 inner.durable = end;
@@ -278,6 +312,7 @@ impl Queue {
             }
             inner.first = inner.first.max(first);
             inner.cache.purge(first);
+            inner.retained.purge(first);
             inner.cuts += 1;
             Op::Purge(upto)
         });
@@ -482,6 +517,7 @@ mod tests {
                 first: 0,
                 next: 10,
                 cache,
+                uncached: vec![(8, 8 * 64)],
             },
             &LogOptions::default(),
         )

@@ -39,6 +39,16 @@ impl RocksLog {
     pub fn open(dir: &Path, options: LogOptions, on_fatal: FatalHook) -> Result<RocksLog, OpenError> {
         std::fs::create_dir_all(dir).map_err(|error| OpenError::io(format!("create {}", dir.display()), error))?;
         let (mut mark_file, marked) = MarkFile::open(&MarkFile::path_of(dir))?;
+        // RocksDB would make a new database beside the remains of the old one, and clean them away.
+        if let Some(marked) = marked.filter(|marked| *marked != Mark::default())
+            && !dir.join("CURRENT").exists()
+        {
+            return Err(OpenError::LostAcknowledgedData {
+                log: dir.to_owned(),
+                marked: marked.to_string(),
+                found: "no CURRENT file".to_owned(),
+            });
+        }
         let store = Store::open(dir, &options)?;
         let recovered = store.recover(options.cache_bytes_max)?;
         let found = Mark {
@@ -150,6 +160,14 @@ impl LogStore for RocksLog {
         self.handle.queue.read(from, to, bytes_max, |from, to, budget| {
             self.handle.store.read(from, to, budget)
         })
+    }
+
+    fn index_to_keep_bytes(&self, bytes: u64) -> Option<u64> {
+        self.handle.queue.index_to_keep_bytes(bytes)
+    }
+
+    fn index_older_than(&self, age: Duration) -> Option<u64> {
+        self.handle.queue.index_older_than(age)
     }
 
     fn flushed(&self) -> watch::Receiver<Option<LogId>> {

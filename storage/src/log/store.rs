@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use rocksdb::{
     BlockBasedOptions, Cache as BlockCache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
-    DBRecoveryMode, IteratorMode, LogLevel, Options, ReadOptions,
+    DBRecoveryMode, IteratorMode, LogLevel, Options, Range, ReadOptions,
 };
 
 use super::cache::{Budget, Cache};
@@ -29,6 +29,9 @@ const BLOCK_CACHE_BYTES: usize = 8 << 20;
 /// One that is filled, one that is flushed, and two for a disk that is behind: beyond that RocksDB lets
 /// writers wait.
 const MEMTABLES_MAX: i32 = 4;
+
+/// How finely the entries that are not read at the start are weighed.
+const ESTIMATED_RUNS: u64 = 64;
 
 /// The database with what is needed to find a group's values in it.
 pub(super) struct Store {
@@ -78,9 +81,7 @@ impl Store {
         let (purged, committed) = (log_id(Meta::Purged)?, log_id(Meta::Committed)?);
 
         let first_possible = purged.map_or(0, |purged| purged.index + 1);
-        let first = self
-            .first_index(first_possible)
-            .map_err(|error| corrupt(error.to_string()))?;
+        let first = self.first_index(first_possible).map_err(corrupt)?;
         let mut newest_first: Vec<Record> = Vec::new();
         let mut bytes = 0;
         let from_end = self
@@ -115,6 +116,7 @@ impl Store {
         newest_first.into_iter().rev().for_each(|record| cache.push(record));
         let first = first.unwrap_or(first_possible);
         let next = last.map_or(first, |last| last.index + 1);
+        let uncached = self.estimate(first, cache.first().unwrap_or(next));
         Ok(Recovered {
             state: LogState {
                 purged,
@@ -125,26 +127,45 @@ impl Store {
             first,
             next,
             cache,
+            uncached,
         })
     }
 
-    fn first_index(&self, from: u64) -> io::Result<Option<u64>> {
+    /// What the entries `first <= index < next` may weigh, by their tables, in some runs of equal
+    /// length: the index after each run, and its bytes.
+    fn estimate(&self, first: u64, next: u64) -> Vec<(u64, u64)> {
+        let step = (next - first).div_ceil(ESTIMATED_RUNS).max(1);
+        let begins = (first..next).step_by(usize::try_from(step).unwrap_or(usize::MAX));
+        begins
+            .map(|from| {
+                let to = (from + step).min(next);
+                let keys = (record::record_key(self.group, from), record::record_key(self.group, to));
+                let bytes = self.db.get_approximate_sizes(&[Range::new(&keys.0, &keys.1)])[0];
+                (to, bytes)
+            })
+            .collect()
+    }
+
+    /// The error says what is wrong.
+    fn first_index(&self, from: u64) -> Result<Option<u64>, String> {
         let mut entries = self
             .db
             .iterator_opt(IteratorMode::Start, self.records_between(from, u64::MAX));
         match entries.next() {
             None => Ok(None),
-            Some(Err(error)) => Err(damaged(error)),
-            Some(Ok((key, _))) => record::record_index(&key).map(Some).map_err(damaged),
+            Some(Err(error)) => Err(error.to_string()),
+            Some(Ok((key, _))) => record::record_index(&key).map(Some),
         }
     }
 
     /// The id of an entry that should be there.
     pub(super) fn id_at(&self, index: u64) -> io::Result<LogId> {
         let key = record::record_key(self.group, index);
-        let value = self.db.get(key).map_err(damaged)?;
-        let value = value.ok_or_else(|| damaged(format!("entry {index} is missing")))?;
-        Ok(record::decode_record(&key, &value).map_err(damaged)?.id)
+        let value = self.db.get(key).map_err(|error| self.damaged(error))?;
+        let value = value.ok_or_else(|| self.damaged(format!("entry {index} is missing")))?;
+        Ok(record::decode_record(&key, &value)
+            .map_err(|error| self.damaged(error))?
+            .id)
     }
 
     /// The entries `from <= index < to`, all of which should be there, as far as the budget goes.
@@ -155,13 +176,10 @@ impl Store {
             .db
             .iterator_opt(IteratorMode::Start, self.records_between(from, to))
         {
-            let (key, value) = item.map_err(damaged)?;
-            let record = record::decode_record(&key, &value).map_err(damaged)?;
+            let (key, value) = item.map_err(|error| self.damaged(error))?;
+            let record = record::decode_record(&key, &value).map_err(|error| self.damaged(error))?;
             if record.id.index != expected {
-                return Err(damaged(format!(
-                    "entries {expected} to {} are missing",
-                    record.id.index - 1
-                )));
+                return Err(self.damaged(format!("entries {expected} to {} are missing", record.id.index - 1)));
             }
             if !budget.take(record.cost_bytes()) {
                 return Ok(records);
@@ -170,9 +188,17 @@ impl Store {
             records.push(record);
         }
         if expected < to {
-            return Err(damaged(format!("entries {expected} to {} are missing", to - 1)));
+            return Err(self.damaged(format!("entries {expected} to {} are missing", to - 1)));
         }
         Ok(records)
+    }
+
+    fn damaged(&self, reason: impl std::fmt::Display) -> io::Error {
+        let dir = self.dir.display();
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("the log in {dir} is damaged: {reason}"),
+        )
     }
 
     /// `from <= index < to`; `u64::MAX` means all.
@@ -190,13 +216,6 @@ impl Store {
     }
 }
 
-fn damaged(reason: impl ToString) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidData,
-        format!("the log is damaged: {}", reason.to_string()),
-    )
-}
-
 /// Of the database, of the entries, of the single values.
 fn db_options(options: &LogOptions) -> (Options, Options, Options) {
     let mut db = Options::default();
@@ -204,6 +223,9 @@ fn db_options(options: &LogOptions) -> (Options, Options, Options) {
     db.create_missing_column_families(true);
     db.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
     db.set_recycle_log_file_num(0);
+    // Without this a whole file of RocksDB's log could be missing between two others, and with it a
+    // truncation: the log would go on with entries that were replaced.
+    db.set_track_and_verify_wals_in_manifest(true);
     db.set_atomic_flush(true);
     db.set_paranoid_checks(true);
     db.set_max_background_jobs(2);
@@ -231,4 +253,53 @@ fn db_options(options: &LogOptions) -> (Options, Options, Options) {
     meta.set_compression_type(DBCompressionType::None);
     meta.set_write_buffer_size(1 << 20);
     (db, records, meta)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::suite::record;
+    use super::*;
+
+    /// All of it was synced, so this can only be a disk that has lost a file.
+    #[test]
+    fn a_file_of_rocksdb_s_log_that_is_missing_in_the_middle_is_noticed() {
+        let tmp = tempfile::tempdir().unwrap();
+        let dir = tmp.path().join("log");
+        let options = LogOptions {
+            write_buffer_bytes: 64 << 10,
+            ..LogOptions::default()
+        };
+        // Several of its files are still needed, because no memtable is flushed alone.
+        let (mut db_options, mut records, meta) = db_options(&options);
+        db_options.set_atomic_flush(false);
+        records.set_min_write_buffer_number_to_merge(4);
+        let families = [
+            ColumnFamilyDescriptor::new(rocksdb::DEFAULT_COLUMN_FAMILY_NAME, records),
+            ColumnFamilyDescriptor::new(META, meta),
+        ];
+        let db = DB::open_cf_descriptors(&db_options, &dir, families).unwrap();
+        let mut synced = rocksdb::WriteOptions::default();
+        synced.set_sync(true);
+        for index in 0..100 {
+            let mut record = record(1, index);
+            record.payload = vec![7; 1500].into();
+            let key = record::record_key(0, index);
+            let mut value = Vec::new();
+            record::encode_record(&key, &record, &mut value);
+            db.put_opt(key, value, &synced).unwrap();
+        }
+        drop(db);
+        let mut logs: Vec<PathBuf> = std::fs::read_dir(&dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
+            .filter(|path| std::fs::metadata(path).unwrap().len() > 0)
+            .collect();
+        logs.sort();
+        assert!(logs.len() > 1, "{logs:?}");
+        std::fs::remove_file(&logs[0]).unwrap();
+        let error = Store::open(&dir, &options).err().expect("refused");
+        assert!(matches!(error, OpenError::Corrupt { .. }), "{error}");
+        assert!(error.to_string().contains("/log is damaged"), "{error}");
+    }
 }

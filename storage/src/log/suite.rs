@@ -63,7 +63,7 @@ pub(super) fn no_failure() -> FatalHook {
 }
 
 /// Copies files as they are, as a killed process leaves them.
-pub(super) fn copy_tree(from: &Path, to: &Path) {
+pub(crate) fn copy_tree(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -203,6 +203,55 @@ fn a_purge_may_go_beyond_the_end(log: impl LogStore) {
     assert_eq!(all(&log), ids(4, 11..13));
 }
 
+/// Entries of 100 KiB.
+fn large(term: u64, indexes: std::ops::Range<u64>) -> Vec<Record> {
+    let payload = Bytes::from(vec![7; (100 << 10) - 64]);
+    let entry = |index| Record {
+        id: id(term, index),
+        payload: payload.clone(),
+    };
+    indexes.map(entry).collect()
+}
+
+fn a_log_can_be_kept_to_a_size(log: impl LogStore) {
+    const ENTRY_BYTES: u64 = 100 << 10;
+    // As much as a store may know only coarsely.
+    const SLACK: u64 = (1 << 20) + 2 * ENTRY_BYTES;
+    assert_eq!(log.index_to_keep_bytes(0), None);
+    (0..20).for_each(|n| append(&log, large(1, 5 * n..5 * n + 5)).unwrap());
+    for bytes in (0..100 * ENTRY_BYTES).step_by(777_777) {
+        let index = log.index_to_keep_bytes(bytes).unwrap();
+        let kept = (99 - index) * ENTRY_BYTES;
+        assert!(kept <= bytes && kept + SLACK > bytes, "{kept} of {bytes}");
+    }
+    assert_eq!(log.index_to_keep_bytes(0), Some(99));
+    assert_eq!(log.index_to_keep_bytes(100 * ENTRY_BYTES), None);
+    let index = log.index_to_keep_bytes(50 * ENTRY_BYTES).unwrap();
+    wait(|done| log.purge(id(1, index), done)).unwrap();
+    assert_eq!(log.index_to_keep_bytes(50 * ENTRY_BYTES + SLACK / 2), None);
+    wait(|done| log.truncate_after(Some(79), done)).unwrap();
+    assert_eq!(log.index_to_keep_bytes(0), Some(79));
+    assert_eq!(log.index_to_keep_bytes(30 * ENTRY_BYTES + SLACK / 2), None);
+    append(&log, large(2, 80..100)).unwrap();
+    assert_eq!(log.index_to_keep_bytes(0), Some(99));
+    wait(|done| log.purge(id(2, 200), done)).unwrap();
+    assert_eq!(log.index_to_keep_bytes(0), None);
+    append(&log, large(2, 201..202)).unwrap();
+    assert_eq!(log.index_to_keep_bytes(0), Some(201));
+}
+
+fn a_log_can_be_kept_to_an_age(log: impl LogStore) {
+    assert_eq!(log.index_older_than(Duration::ZERO), None);
+    append(&log, records(1, 0..5)).unwrap();
+    assert_eq!(log.index_older_than(Duration::from_secs(3600)), None);
+    // True as soon as the clock has moved.
+    while log.index_older_than(Duration::ZERO) != Some(4) {
+        std::thread::yield_now();
+    }
+    wait(|done| log.purge(id(1, 9), done)).unwrap();
+    assert_eq!(log.index_older_than(Duration::ZERO), None);
+}
+
 fn answers_come_in_order(log: impl LogStore) {
     let told = Arc::new(Mutex::new(Vec::new()));
     let done = |name: u64| -> Done {
@@ -249,6 +298,8 @@ on_both!(
     a_truncation_takes_back_what_was_flushed,
     a_purge_leaves_its_mark,
     a_purge_may_go_beyond_the_end,
+    a_log_can_be_kept_to_a_size,
+    a_log_can_be_kept_to_an_age,
     answers_come_in_order,
 );
 
@@ -377,7 +428,11 @@ impl Twins {
         }
         assert_eq!(self.rocks.state(), self.memory.state());
         assert_eq!(*self.rocks.flushed().borrow(), *self.memory.flushed().borrow());
-        assert_eq!(all(&self.rocks), all(&self.memory));
+        let present = all(&self.memory);
+        assert_eq!(all(&self.rocks), present);
+        let stats = self.rocks.stats();
+        assert_eq!(stats.first_index, present.first().map(|id| id.index));
+        assert_eq!(stats.retained_entries, present.len() as u64);
     }
 
     fn reopen(&mut self, cleanly: bool) {

@@ -121,6 +121,7 @@ mod tests {
                     first: 0,
                     next: 0,
                     cache,
+                    uncached: Vec::new(),
                 },
                 &options,
             ));

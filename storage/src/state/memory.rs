@@ -7,7 +7,8 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use quorate_state_machine::{Change, Fatal, View};
 
-use super::{Applied, StateHash, StateStore, USER_KEYS_FROM, applied, refuse_reserved};
+use super::hash::StateHash;
+use super::{Applied, HashLater, StateStore, USER_KEYS_FROM, applied, refuse_reserved};
 use crate::log::LogId;
 use crate::small_file;
 
@@ -20,20 +21,22 @@ const FILE: &str = "state";
 
 #[derive(Debug, Clone, Default)]
 struct Image {
-    rows: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Shared with copies of it, up to the next change.
+    rows: Arc<BTreeMap<Vec<u8>, Vec<u8>>>,
     applied: Applied,
     installed: Option<LogId>,
 }
 
 impl Image {
     fn apply(&mut self, changes: Vec<Change>, applied: Applied) {
+        let rows = Arc::make_mut(&mut self.rows);
         for change in changes {
             match change {
-                Change::Put { key, value } => drop(self.rows.insert(key, value)),
-                Change::Delete { key } => drop(self.rows.remove(&key)),
+                Change::Put { key, value } => drop(rows.insert(key, value)),
+                Change::Delete { key } => drop(rows.remove(&key)),
                 Change::DeleteRange { from, to } if from < to => {
-                    let doomed: Vec<_> = self.rows.range(from..to).map(|(key, _)| key.clone()).collect();
-                    doomed.iter().for_each(|key| drop(self.rows.remove(key)));
+                    let doomed: Vec<_> = rows.range(from..to).map(|(key, _)| key.clone()).collect();
+                    doomed.iter().for_each(|key| drop(rows.remove(key)));
                 }
                 Change::DeleteRange { .. } => {}
             }
@@ -141,14 +144,18 @@ impl StateStore for MemoryState {
         Ok(applied)
     }
 
-    fn state_hash(&self) -> Result<u128, Fatal> {
-        let mut hash = StateHash::new();
-        self.shared()
-            .readable
-            .rows
-            .iter()
-            .for_each(|(key, value)| hash.add(key, value));
-        Ok(hash.finish())
+    fn hash_later(&self) -> HashLater {
+        let rows = self.shared().readable.rows.clone();
+        Box::new(move || {
+            let mut hash = StateHash::new();
+            rows.iter().for_each(|(key, value)| hash.add(key, value));
+            Ok(hash.finish())
+        })
+    }
+
+    /// Nothing stays of what was deleted.
+    fn reclaim(&self) -> Result<(), Fatal> {
+        Ok(())
     }
 }
 
@@ -182,7 +189,7 @@ fn save(dir: &Path, image: &Image) -> std::io::Result<()> {
         bytes.extend_from_slice(part);
     };
     push(&applied::encode(&image.applied));
-    for (key, value) in &image.rows {
+    for (key, value) in image.rows.iter() {
         push(key);
         push(value);
     }
@@ -220,7 +227,7 @@ fn load(dir: &Path) -> std::io::Result<Image> {
         rows.insert(key, value);
     }
     Ok(Image {
-        rows,
+        rows: Arc::new(rows),
         applied,
         installed: None,
     })

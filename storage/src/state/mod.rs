@@ -5,18 +5,22 @@
 //! state is what it was after some write, which says of itself how far that was ([`Applied`]).
 
 mod applied;
+mod deleted;
+mod hash;
 mod memory;
 mod options;
 mod pointer;
 mod rocks;
 #[cfg(test)]
 mod suite;
+mod trail;
 
 use std::path::Path;
 
 use bincode::{Decode, Encode};
 use quorate_state_machine::{Change, Fatal, View};
 
+pub use hash::HashLater;
 pub use memory::MemoryState;
 pub use options::{StateOptions, StateStats};
 pub use rocks::RocksState;
@@ -66,28 +70,18 @@ pub trait StateStore: Clone + Send + Sync + 'static {
     fn install(&self, dir: &Path) -> Result<Applied, Fatal>;
 
     /// Equal for equal keys and values, whatever made them and however they lie on disk.
-    fn state_hash(&self) -> Result<u128, Fatal>;
-}
-
-/// The hash of [`StateStore::state_hash`], fed with keys in ascending order.
-struct StateHash(xxhash_rust::xxh3::Xxh3);
-
-impl StateHash {
-    fn new() -> Self {
-        Self(xxhash_rust::xxh3::Xxh3::new())
+    fn state_hash(&self) -> Result<u128, Fatal> {
+        self.hash_later()()
     }
 
-    /// Lengths go in first, so that no two different states run together into the same bytes.
-    fn add(&mut self, key: &[u8], value: &[u8]) {
-        self.0.update(&(key.len() as u64).to_be_bytes());
-        self.0.update(&(value.len() as u64).to_be_bytes());
-        self.0.update(key);
-        self.0.update(value);
-    }
+    /// Takes a snapshot now, which is cheap, and hashes it when it is called, from whichever thread;
+    /// writes and installations go on meanwhile. Keeps what it will hash, deleted rows and a replaced
+    /// state too, until it is called or dropped.
+    fn hash_later(&self) -> HashLater;
 
-    fn finish(&self) -> u128 {
-        self.0.digest128()
-    }
+    /// Gives the space of deleted ranges back now rather than in the store's own time. Slow: call it
+    /// from a thread that may block, now and then; writes go on.
+    fn reclaim(&self) -> Result<(), Fatal>;
 }
 
 /// Changes must stay away from the store's own keys: a wrong one would destroy what the store says

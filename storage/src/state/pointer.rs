@@ -27,7 +27,7 @@ impl Pointer {
     };
 
     pub(super) fn dir(&self, state_dir: &Path) -> PathBuf {
-        generation_dir(state_dir, self.generation)
+        state_dir.join(format!("gen-{}", self.generation))
     }
 
     /// None if there never was a state here.
@@ -58,6 +58,18 @@ impl Pointer {
         Ok(Some(Pointer { generation, installed }))
     }
 
+    /// Whether a directory without a pointer must have had one: the first generation is made before
+    /// it, all others after it.
+    pub(super) fn has_been(state_dir: &Path) -> io::Result<bool> {
+        for entry in std::fs::read_dir(state_dir)? {
+            let path = entry?.path();
+            if is_generation(&path) && path != Self::FIRST.dir(state_dir) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Durable when it returns.
     pub(super) fn save(&self, state_dir: &Path) -> io::Result<()> {
         let mut lines = vec![
@@ -74,10 +86,7 @@ impl Pointer {
     pub(super) fn clean(&self, state_dir: &Path) -> io::Result<()> {
         for entry in std::fs::read_dir(state_dir)? {
             let path = entry?.path();
-            let is_generation = path
-                .file_name()
-                .is_some_and(|name| name.to_string_lossy().starts_with("gen-"));
-            if is_generation && path != self.dir(state_dir) {
+            if is_generation(&path) && path != self.dir(state_dir) {
                 tracing::info!(dir = %path.display(), "removing a state that was replaced or never finished");
                 small_file::remove_tree(&path)?;
             }
@@ -86,8 +95,9 @@ impl Pointer {
     }
 }
 
-pub(super) fn generation_dir(state_dir: &Path, generation: u64) -> PathBuf {
-    state_dir.join(format!("gen-{generation}"))
+fn is_generation(path: &Path) -> bool {
+    path.file_name()
+        .is_some_and(|name| name.to_string_lossy().starts_with("gen-"))
 }
 
 fn path(state_dir: &Path) -> PathBuf {

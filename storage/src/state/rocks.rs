@@ -12,12 +12,16 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use quorate_state_machine::{Change, Fatal, View};
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
-    BlockBasedOptions, Cache, DB, DBCompressionType, DBRecoveryMode, LogLevel, Options, ReadOptions, Snapshot,
-    WriteBatch,
+    BlockBasedOptions, Cache, CompactOptions, DB, DBCompressionType, DBRecoveryMode, LogLevel, Options, Range,
+    ReadOptions, Snapshot, WriteBatch,
 };
 
-use super::pointer::{Pointer, generation_dir};
-use super::{Applied, StateHash, StateOptions, StateStats, StateStore, USER_KEYS_FROM, applied, refuse_reserved};
+use super::deleted::{DeletedRanges, WORTHWHILE_BYTES};
+use super::hash::{self, StateHash};
+use super::pointer::Pointer;
+use super::{
+    Applied, HashLater, StateOptions, StateStats, StateStore, USER_KEYS_FROM, applied, refuse_reserved, trail,
+};
 use crate::error::{FatalHook, OpenError};
 use crate::log::LogId;
 use crate::small_file;
@@ -48,6 +52,10 @@ struct Generation {
     /// Before `removal`: fields are dropped in this order.
     db: DB,
     pointer: Pointer,
+    /// See [`trail`]. Only changed while `changing` is held.
+    last_write: AtomicU64,
+    /// Held for as short as a few ranges are copied. Those of before a restart are not known.
+    deleted: Mutex<DeletedRanges>,
     removal: Removal,
 }
 
@@ -79,7 +87,7 @@ impl RocksState {
         let block_cache = Cache::new_lru_cache(options.block_cache_bytes);
         let found = Pointer::load(dir)?;
         let pointer = found.unwrap_or(Pointer::FIRST);
-        if found.is_none() && generation_dir(dir, Pointer::FIRST.generation + 1).exists() {
+        if found.is_none() && Pointer::has_been(dir).map_err(during("read"))? {
             return Err(OpenError::corrupt(
                 dir.display().to_string(),
                 "it has generations but no POINTER",
@@ -96,10 +104,9 @@ impl RocksState {
             pointer.save(dir).map_err(during("write the pointer of"))?;
         }
         pointer.clean(dir).map_err(during("clean"))?;
-        let generation = Arc::new(Generation::new(db, pointer, generation_dir));
-        generation
-            .applied()
-            .map_err(|error| OpenError::corrupt(format!("the state in {}", dir.display()), error))?;
+        let (_, last_write) = inspect(&db)
+            .map_err(|error| OpenError::corrupt(format!("the state in {}", generation_dir.display()), error))?;
+        let generation = Arc::new(Generation::new(db, pointer, last_write, generation_dir));
         Ok(RocksState {
             shared: Arc::new(Shared {
                 state_dir: dir.to_owned(),
@@ -119,7 +126,8 @@ impl RocksState {
         let property = |name: &str| current.db.property_int_value(name).ok().flatten().unwrap_or(0);
         StateStats {
             disk_bytes: small_file::tree_bytes(&self.shared.state_dir),
-            keys: property("rocksdb.estimate-num-keys"),
+            keys: property("rocksdb.estimate-num-keys")
+                .saturating_sub(trail::rows(current.last_write.load(Ordering::Relaxed))),
             memtable_bytes: property("rocksdb.cur-size-all-mem-tables"),
             block_cache_bytes: self.shared.block_cache.get_usage() as u64,
             writes: self.shared.writes.load(Ordering::Relaxed),
@@ -172,22 +180,14 @@ impl StateStore for RocksState {
     fn write(&self, changes: Vec<Change>, applied: &Applied) -> Result<(), Fatal> {
         self.refuse_after_failure()?;
         refuse_reserved(&changes)?;
-        let mut batch = WriteBatch::default();
-        for change in &changes {
-            match change {
-                Change::Put { key, value } => batch.put(key, value),
-                Change::Delete { key } => batch.delete(key),
-                // RocksDB refuses a range that ends before it begins; for us it is empty.
-                Change::DeleteRange { from, to } if from < to => batch.delete_range(from, to),
-                Change::DeleteRange { .. } => {}
-            }
-        }
-        batch.put(applied::KEY, applied::encode(applied));
+        let mut batch = batch_of(&changes, applied);
         let _changing = self.shared.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        self.current()
-            .db
-            .write(batch)
-            .map_err(|error| self.fail("write", &error))?;
+        let current = self.current();
+        let number = current.last_write.load(Ordering::Relaxed) + 1;
+        trail::mark(&mut batch, number);
+        current.db.write(batch).map_err(|error| self.fail("write", &error))?;
+        current.last_write.store(number, Ordering::Relaxed);
+        current.remember_deleted(changes);
         self.shared.writes.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
@@ -207,6 +207,8 @@ impl StateStore for RocksState {
         }
         let partial = small_file::with_suffix(dir, ".partial");
         small_file::remove_tree(&partial).map_err(|error| failed(&error))?;
+        // A checkpoint that fails half-way (a full disk) must not hold on to the files that it links.
+        let _cleanup = RemoveOnDrop(&partial);
         let current = self.current();
         let checkpoint = Checkpoint::new(&current.db).map_err(|error| failed(&error))?;
         // Always flushes first (any other log size than 0 never does, see OPENRAFT.md, trap 19), and
@@ -216,7 +218,7 @@ impl StateStore for RocksState {
         // says it contains is what it contains.
         let applied = {
             let db = DB::open(&copy_options(), &partial).map_err(|error| failed(&error))?;
-            read_applied(&db)?
+            inspect(&db).map_err(|error| failed(&error))?.0
         };
         small_file::sync_tree(&partial).map_err(|error| failed(&error))?;
         std::fs::rename(&partial, dir).map_err(|error| failed(&error))?;
@@ -229,9 +231,9 @@ impl StateStore for RocksState {
         let failed = |error: &dyn std::fmt::Display| Fatal::Io(format!("install {}: {error}", dir.display()));
         let state_dir = &self.shared.state_dir;
         // Checked before anything is touched: a directory that is no checkpoint stays where it is.
-        let applied = {
+        let (applied, last_write) = {
             let db = DB::open(&copy_options(), dir).map_err(|error| failed(&error))?;
-            read_applied(&db)?
+            inspect(&db).map_err(|error| failed(&error))?
         };
         small_file::sync_tree(dir).map_err(|error| failed(&error))?;
 
@@ -250,35 +252,61 @@ impl StateStore for RocksState {
         let db = DB::open(&db_options, &generation_dir).map_err(|error| failed(&error))?;
         pointer.save(state_dir).map_err(|error| failed(&error))?;
 
-        let new = Arc::new(Generation::new(db, pointer, generation_dir));
+        let new = Arc::new(Generation::new(db, pointer, last_write, generation_dir));
         *self.shared.current.write().unwrap_or_else(PoisonError::into_inner) = new;
         old.removal.replaced.store(true, Ordering::Release);
         Ok(applied)
     }
 
-    fn state_hash(&self) -> Result<u128, Fatal> {
+    fn hash_later(&self) -> HashLater {
         let current = self.current();
-        let snapshot = current.db.snapshot();
-        let mut options = read_options();
-        options.set_iterate_lower_bound(USER_KEYS_FROM);
-        options.fill_cache(false);
-        let mut rows = snapshot.raw_iterator_opt(options);
-        let mut hash = StateHash::new();
-        rows.seek_to_first();
-        while let Some((key, value)) = rows.item() {
-            hash.add(key, value);
-            rows.next();
+        hash::on_thread(move |moment| {
+            let snapshot = current.db.snapshot();
+            moment.wait().then(|| hash_of(&snapshot))
+        })
+    }
+
+    fn reclaim(&self) -> Result<(), Fatal> {
+        self.refuse_after_failure()?;
+        self.current().reclaim();
+        self.refuse_after_failure()
+    }
+}
+
+fn hash_of(snapshot: &Snapshot<'_>) -> Result<u128, Fatal> {
+    let mut options = read_options();
+    options.set_iterate_lower_bound(USER_KEYS_FROM);
+    // One pass over everything should not push out what is in use.
+    options.fill_cache(false);
+    let mut rows = snapshot.raw_iterator_opt(options);
+    let mut hash = StateHash::new();
+    rows.seek_to_first();
+    while let Some((key, value)) = rows.item() {
+        hash.add(key, value);
+        rows.next();
+    }
+    rows.status().map_err(|error| fatal(&error))?;
+    Ok(hash.finish())
+}
+
+/// Removes a directory that has not been renamed meanwhile.
+struct RemoveOnDrop<'a>(&'a Path);
+
+impl Drop for RemoveOnDrop<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = small_file::remove_tree(self.0) {
+            tracing::warn!(dir = %self.0.display(), %error, "failed to remove an unfinished checkpoint");
         }
-        rows.status().map_err(|error| fatal(&error))?;
-        Ok(hash.finish())
     }
 }
 
 impl Generation {
-    fn new(db: DB, pointer: Pointer, dir: PathBuf) -> Self {
+    fn new(db: DB, pointer: Pointer, last_write: u64, dir: PathBuf) -> Self {
         Self {
             db,
             pointer,
+            last_write: AtomicU64::new(last_write),
+            deleted: Mutex::default(),
             removal: Removal {
                 dir,
                 replaced: AtomicBool::new(false),
@@ -288,6 +316,42 @@ impl Generation {
 
     fn applied(&self) -> Result<Applied, Fatal> {
         read_applied(&self.db)
+    }
+
+    fn remember_deleted(&self, changes: Vec<Change>) {
+        let mut ranges = changes
+            .into_iter()
+            .filter_map(|change| match change {
+                Change::DeleteRange { from, to } if from < to => Some((from, to)),
+                _ => None,
+            })
+            .peekable();
+        if ranges.peek().is_some() {
+            self.deleted
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .extend(ranges);
+        }
+    }
+
+    /// Compacts the deleted ranges that take space. Files that lie wholly inside a range could be
+    /// unlinked instead (`delete_file_in_range`), but that would take the rows from snapshots that
+    /// still read them: a hash, or a page of history, would silently lack them.
+    fn reclaim(&self) {
+        let ranges = self.deleted.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut options = CompactOptions::default();
+        // Otherwise no flush could be followed by a compaction meanwhile, and writes would be stalled.
+        options.set_exclusive_manual_compaction(false);
+        for (from, to) in ranges {
+            // All that lies there is deleted, so this is what can be won.
+            let bytes = self.db.get_approximate_sizes(&[Range::new(&from, &to)])[0];
+            if bytes >= WORTHWHILE_BYTES {
+                // It flushes what is in memory of the range, waits with that while writes would have to
+                // wait for it, and works down level by level until deletion and rows have met.
+                self.db.compact_range_opt(Some(&from), Some(&to), &options);
+                tracing::debug!(bytes, "compacted a deleted range of the state");
+            }
+        }
     }
 }
 
@@ -299,6 +363,28 @@ fn begin(db: &DB) -> Result<(), rocksdb::Error> {
     db.flush_wal(true)
 }
 
+/// One write without its mark in the trail.
+fn batch_of(changes: &[Change], applied: &Applied) -> WriteBatch {
+    let mut batch = WriteBatch::default();
+    for change in changes {
+        match change {
+            Change::Put { key, value } => batch.put(key, value),
+            Change::Delete { key } => batch.delete(key),
+            // RocksDB refuses a range that ends before it begins; for us it is empty.
+            Change::DeleteRange { from, to } if from < to => batch.delete_range(from, to),
+            Change::DeleteRange { .. } => {}
+        }
+    }
+    batch.put(applied::KEY, applied::encode(applied));
+    batch
+}
+
+/// What a database says of itself, once it is sure that it has all that it says: how far it was
+/// applied, and the number of its last write.
+fn inspect(db: &DB) -> Result<(Applied, u64), Fatal> {
+    Ok((read_applied(db)?, trail::last_write(db)?))
+}
+
 fn read_applied(db: &DB) -> Result<Applied, Fatal> {
     match db.get(applied::KEY).map_err(|error| fatal(&error))? {
         Some(value) => applied::decode(&value),
@@ -308,14 +394,14 @@ fn read_applied(db: &DB) -> Result<Applied, Fatal> {
     }
 }
 
-fn fatal(error: &rocksdb::Error) -> Fatal {
+pub(super) fn fatal(error: &rocksdb::Error) -> Fatal {
     match error.kind() {
         rocksdb::ErrorKind::Corruption => Fatal::Corrupt(error.to_string()),
         _ => Fatal::Io(error.to_string()),
     }
 }
 
-fn read_options() -> ReadOptions {
+pub(super) fn read_options() -> ReadOptions {
     let mut options = ReadOptions::default();
     options.set_verify_checksums(true);
     options
@@ -384,6 +470,10 @@ fn db_options(options: &StateOptions, block_cache: &Cache) -> Options {
     db.set_max_write_buffer_number(4);
     db.set_max_background_jobs(options.background_jobs);
     db.set_max_open_files(512);
+    // Deleted ranges count as size where compactions are chosen, so that the deletion of some hundred
+    // MiB gives its space back soon. Less could stay for ever in a store that is hardly written: so all
+    // that is a day old and not yet on the last level moves down, and takes the deleted along.
+    db.set_ttl(24 * 3600);
     db
 }
 
@@ -407,9 +497,125 @@ fn base_options() -> Options {
     db.set_bottommost_compression_type(DBCompressionType::Zstd);
     // Written back steadily, so that the log's syncs do not queue behind a large flush.
     db.set_bytes_per_sync(1 << 20);
+    // RocksDB's log too: a file of it that is complete should be on disk before the next one is.
+    db.set_wal_bytes_per_sync(1 << 20);
     db.set_log_level(LogLevel::Warn);
     db.set_keep_log_file_num(2);
     db.set_max_log_file_size(1 << 20);
     db.set_stats_dump_period_sec(0);
     db
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::suite::{applied, no_failure, put};
+    use super::*;
+
+    /// Files of RocksDB's log that hold writes.
+    fn logs(dir: &Path) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+        let mut logs: Vec<PathBuf> = entries
+            .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
+            .filter(|path| std::fs::metadata(path).unwrap().len() > 0)
+            .collect();
+        logs.sort();
+        logs
+    }
+
+    /// A closed state of 100 writes in several files of RocksDB's log, none of them in a table yet, as
+    /// a crash leaves it when the disk is behind.
+    fn with_several_logs(dir: &Path) -> Vec<PathBuf> {
+        drop(RocksState::open(dir, StateOptions::default(), no_failure()).unwrap());
+        let small = StateOptions {
+            write_buffer_bytes: 64 << 10,
+            ..StateOptions::default()
+        };
+        let mut options = db_options(&small, &Cache::new_lru_cache(1 << 20));
+        options.set_min_write_buffer_number_to_merge(4);
+        let generation_dir = Pointer::FIRST.dir(dir);
+        let db = DB::open(&options, &generation_dir).unwrap();
+        for number in 1..=100 {
+            let changes = [put(&format!("row {number}"), &"x".repeat(1500))];
+            let mut batch = batch_of(&changes, &applied(number));
+            trail::mark(&mut batch, number);
+            db.write(batch).unwrap();
+        }
+        drop(db);
+        let logs = logs(&generation_dir);
+        assert!(logs.len() > 1, "{logs:?}");
+        logs
+    }
+
+    fn open(dir: &Path) -> Result<RocksState, OpenError> {
+        RocksState::open(dir, StateOptions::default(), no_failure())
+    }
+
+    #[test]
+    fn several_logs_are_read_as_one() {
+        let dir = tempfile::tempdir().unwrap();
+        with_several_logs(dir.path());
+        assert_eq!(open(dir.path()).unwrap().applied().unwrap(), applied(100));
+    }
+
+    /// The state would say that it has applied everything.
+    #[test]
+    fn a_log_that_is_missing_in_the_middle_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let logs = with_several_logs(dir.path());
+        std::fs::remove_file(&logs[0]).unwrap();
+        // And it stays refused after RocksDB has written what is left into tables.
+        for _ in 0..2 {
+            let error = open(dir.path()).err().expect("refused").to_string();
+            assert!(
+                error.contains("/gen-1 is damaged") && error.contains("are missing"),
+                "{error}"
+            );
+        }
+    }
+
+    /// As a power cut may leave it: each file is whole up to its end.
+    #[test]
+    fn a_log_that_ends_too_early_is_noticed_or_ends_the_state_there() {
+        let whole = tempfile::tempdir().unwrap();
+        let logs = with_several_logs(whole.path());
+        let length = std::fs::metadata(&logs[0]).unwrap().len();
+        for cut in [1, 100, length / 2, length] {
+            let dir = tempfile::tempdir().unwrap();
+            let first = with_several_logs(dir.path()).remove(0);
+            std::fs::File::options()
+                .write(true)
+                .open(first)
+                .unwrap()
+                .set_len(length - cut)
+                .unwrap();
+            match open(dir.path()) {
+                Ok(state) => {
+                    let last = state.applied().unwrap().last.map_or(0, |last| last.index);
+                    let rows = state.read(|view| view.scan(b"row", b"rox", false, 999).unwrap());
+                    assert_eq!(rows.len() as u64, last, "cut by {cut}");
+                }
+                Err(error) => assert!(error.to_string().contains("are missing"), "{error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn writes_are_numbered_on_across_restarts_and_installations() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, snapshot) = (dir.path().join("state"), dir.path().join("snapshot"));
+        let last = |state: &RocksState| state.current().last_write.load(Ordering::Relaxed);
+        let state = open(&path).unwrap();
+        (1..=5).for_each(|n| state.write(vec![put("a", "1")], &applied(n)).unwrap());
+        assert_eq!(last(&state), 5);
+        state.checkpoint(&snapshot).unwrap();
+        state.write(vec![put("a", "2")], &applied(6)).unwrap();
+        drop(state);
+        let state = open(&path).unwrap();
+        assert_eq!(last(&state), 6);
+        state.install(&snapshot).unwrap();
+        assert_eq!(last(&state), 5);
+        state.write(vec![put("a", "3")], &applied(6)).unwrap();
+        drop(state);
+        assert_eq!(last(&open(&path).unwrap()), 6);
+    }
 }

@@ -19,14 +19,14 @@ fn id(index: u64) -> LogId {
     }
 }
 
-fn applied(index: u64) -> Applied {
+pub(super) fn applied(index: u64) -> Applied {
     Applied {
         last: Some(id(index)),
         membership: vec![index as u8; 3],
     }
 }
 
-fn put(key: &str, value: &str) -> Change {
+pub(super) fn put(key: &str, value: &str) -> Change {
     Change::Put {
         key: key.into(),
         value: value.into(),
@@ -66,7 +66,7 @@ fn rows(state: &impl StateStore) -> Rows {
     state.read(|view| view.scan(&[], &[0xff], false, usize::MAX).unwrap())
 }
 
-fn no_failure() -> FatalHook {
+pub(super) fn no_failure() -> FatalHook {
     Arc::new(|reason| panic!("the state has failed: {reason}"))
 }
 
@@ -171,6 +171,27 @@ fn the_hash_speaks_of_keys_and_values_only(state: impl StateStore, _tmp: &Path) 
         .write(vec![delete("a"), put("ab", "z"), put("ab", "c")], &applied(4))
         .unwrap();
     assert_eq!(state.state_hash().unwrap(), one, "the way there is not part of it");
+}
+
+/// The hash is asked for between two entries and computed beside the applier.
+fn a_later_hash_is_of_the_moment_when_it_was_asked_for(state: impl StateStore, tmp: &Path) {
+    state.write(vec![put("a", "1"), put("b", "1")], &applied(1)).unwrap();
+    let hash = state.state_hash().unwrap();
+    let (first, second) = (state.hash_later(), state.hash_later());
+    let dir = tmp.join("snapshot");
+    state
+        .write(vec![put("a", "2"), delete_range("b", "z"), put("c", "1")], &applied(2))
+        .unwrap();
+    state.checkpoint(&dir).unwrap();
+    state.write(vec![delete("a")], &applied(3)).unwrap();
+    assert_eq!(std::thread::spawn(first).join().unwrap().unwrap(), hash, "after writes");
+    let third = state.hash_later();
+    state.install(&dir).unwrap();
+    state.write(vec![put("a", "4")], &applied(4)).unwrap();
+    state.reclaim().unwrap();
+    assert_eq!(second().unwrap(), hash, "after an installation");
+    drop(third);
+    assert_ne!(state.state_hash().unwrap(), hash);
 }
 
 fn a_read_sees_one_moment(state: impl StateStore, _tmp: &Path) {
@@ -313,6 +334,7 @@ on_both!(
     scans_keep_their_bounds,
     the_stores_own_keys_are_hidden_and_kept,
     the_hash_speaks_of_keys_and_values_only,
+    a_later_hash_is_of_the_moment_when_it_was_asked_for,
     a_read_sees_one_moment,
     a_checkpoint_can_be_installed,
     what_is_no_checkpoint_changes_nothing,
@@ -536,14 +558,19 @@ fn a_state_that_vanished_is_not_a_fresh_one() {
 #[test]
 fn a_missing_pointer_is_noticed_once_a_snapshot_was_installed() {
     let dir = tempfile::tempdir().unwrap();
-    let state = open(dir.path()).unwrap();
-    state.write(vec![], &applied(5)).unwrap();
-    state.checkpoint(&dir.path().join("snapshot")).unwrap();
-    state.install(&dir.path().join("snapshot")).unwrap();
-    drop(state);
-    fs::remove_file(dir.path().join("state/POINTER")).unwrap();
-    let error = open(dir.path()).err().expect("refused");
-    assert!(matches!(error, OpenError::Corrupt { .. }), "{error}");
+    let mut state = Some(open(dir.path()).unwrap());
+    for generation in ["gen-2", "gen-3"] {
+        let state = state.take().unwrap_or_else(|| open(dir.path()).unwrap());
+        state.checkpoint(&dir.path().join("snapshot")).unwrap();
+        state.install(&dir.path().join("snapshot")).unwrap();
+        drop(state);
+        let pointer = fs::read(dir.path().join("state/POINTER")).unwrap();
+        fs::remove_file(dir.path().join("state/POINTER")).unwrap();
+        let error = open(dir.path()).err().expect("refused");
+        assert!(matches!(error, OpenError::Corrupt { .. }), "{error}");
+        assert_eq!(generations(dir.path()), [generation], "nothing was made or removed");
+        fs::write(dir.path().join("state/POINTER"), pointer).unwrap();
+    }
 }
 
 #[test]
@@ -608,4 +635,87 @@ fn the_state_counts_itself() {
         stats.disk_bytes > 0 && stats.memtable_bytes > 0 && stats.keys > 0,
         "{stats:?}"
     );
+}
+
+/// What is still to be hashed keeps its database; nothing does afterwards.
+#[test]
+fn a_replaced_state_stays_until_its_hash_is_taken_or_given_up() {
+    for take in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let state = open(dir.path()).unwrap();
+        state.write(vec![put("a", "1")], &applied(5)).unwrap();
+        let hash = state.state_hash().unwrap();
+        let later = state.hash_later();
+        state.checkpoint(&dir.path().join("snapshot")).unwrap();
+        state.install(&dir.path().join("snapshot")).unwrap();
+        assert_eq!(generations(dir.path()), ["gen-1", "gen-2"]);
+        match take {
+            true => assert_eq!(later().unwrap(), hash),
+            false => drop(later),
+        }
+        assert_eq!(generations(dir.path()), ["gen-2"]);
+        let later = state.hash_later();
+        drop(state);
+        assert!(matches!(open(dir.path()), Err(OpenError::Locked { .. })));
+        drop(later);
+        open(dir.path()).unwrap();
+    }
+}
+
+/// Rows of 1000 bytes that do not compress, 2000 in each of ten rooms: 2 MB a room.
+fn fill_rooms(state: &RocksState) {
+    for room in 0..10u64 {
+        let row = |n: u64| Change::Put {
+            key: format!("room{room}/{n:06}").into_bytes(),
+            value: (0..125u64)
+                .flat_map(|at| xxhash_rust::xxh3::xxh3_64_with_seed(&at.to_be_bytes(), room << 32 | n).to_be_bytes())
+                .collect(),
+        };
+        for first in (0..2000).step_by(100) {
+            let rows = (first..first + 100).map(row).collect();
+            state.write(rows, &applied(room * 2000 + first + 1)).unwrap();
+        }
+    }
+}
+
+/// RocksDB removes files in the background.
+fn wait_for_bytes_below(state: &RocksState, bytes: u64) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while state.stats().disk_bytes > bytes {
+        assert!(
+            std::time::Instant::now() < deadline,
+            "{} bytes are left",
+            state.stats().disk_bytes
+        );
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn the_space_of_deleted_rooms_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = StateOptions {
+        write_buffer_bytes: 1 << 20,
+        ..StateOptions::default()
+    };
+    let state = RocksState::open(&dir.path().join("state"), options, no_failure()).unwrap();
+    fill_rooms(&state);
+    let kept = state.read(|view| view.scan(b"room8", b"room9", false, 9999).unwrap());
+    assert!(state.stats().disk_bytes > 20_000_000, "{}", state.stats().disk_bytes);
+    let rooms = [
+        delete_range("room0", "room5"),
+        delete_range("room5", "room8"),
+        delete_range("room9", "roomx"),
+    ];
+    state.write(rooms.to_vec(), &applied(20_001)).unwrap();
+    // A reader of before the deletion loses nothing, and takes the space with it when it ends.
+    let before = state.hash_later();
+    state.reclaim().unwrap();
+    drop(before);
+    wait_for_bytes_below(&state, 5_000_000);
+    assert_eq!(
+        state.read(|view| view.scan(b"room", b"rooz", false, 9999).unwrap()),
+        kept
+    );
+    assert_eq!(state.applied().unwrap(), applied(20_001));
 }

@@ -25,6 +25,7 @@ pub enum Kind {
     FeedRow = 26,
     DedupRow = 27,
     DedupExpiryRow = 28,
+    VersionRow = 29,
     LogRecord = 64,
     Vote = 65,
     LogId = 66,

@@ -35,6 +35,20 @@ impl PackedEntry {
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         codec::decode(Kind::PackedEntry, Self::VERSION, bytes)
     }
+
+    /// An entry that changes nothing and marks a place in the log.
+    pub fn mark(meta: EntryMeta) -> Self {
+        Self {
+            meta,
+            commands: Vec::new(),
+        }
+    }
+
+    /// Whether encoded bytes are a mark, without decoding commands.
+    pub fn is_mark(bytes: &[u8]) -> Result<bool, DecodeError> {
+        let ((_, commands), _) = codec::decode_prefix::<(EntryMeta, u64)>(Kind::PackedEntry, Self::VERSION, bytes)?;
+        Ok(commands == 0)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -155,6 +169,26 @@ pub enum Command {
         /// Answer with [`crate::apply::Response::SentBatch`] even for one message.
         batch: bool,
     },
+    /// Raises the cluster version (see [`crate::version`]). For root: it is the leader that proposes it.
+    RaiseVersion {
+        to: u32,
+    },
+}
+
+impl Command {
+    /// Gives space back, or takes none: goes on while the disk is too full for anything else.
+    pub fn makes_room(&self) -> bool {
+        match self {
+            Command::DeleteUser { .. } | Command::DeleteRoom { .. } | Command::RemoveMember { .. } => true,
+            Command::CreateUser { .. }
+            | Command::UpdateUser { .. }
+            | Command::CreateRoom { .. }
+            | Command::UpdateRoom { .. }
+            | Command::PutMember { .. }
+            | Command::Send { .. }
+            | Command::RaiseVersion { .. } => false,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]

@@ -45,11 +45,14 @@ pub enum Key<'a> {
         caller: UserId,
         key: &'a str,
     },
+    /// The cluster version; none while it is 1.
+    Version,
 }
 
 /// The first byte after the space. Tags are never reused.
 mod tag {
     pub(super) const SYSTEM: u8 = 0x01;
+    pub(super) const VERSION: u8 = 0x02;
     pub(super) const USER: u8 = 0x10;
     pub(super) const USER_NAME: u8 = 0x11;
     pub(super) const ROOM: u8 = 0x20;
@@ -81,6 +84,7 @@ impl<'a> Key<'a> {
     pub fn encode(&self, space: SpaceId) -> Vec<u8> {
         match *self {
             Key::System => Writer::new(space, tag::SYSTEM),
+            Key::Version => Writer::new(space, tag::VERSION),
             Key::User { user } => Writer::new(space, tag::USER).number(user.0),
             Key::UserName { name } => Writer::new(space, tag::USER_NAME).text(name),
             Key::Room { room } => Writer::new(space, tag::ROOM).number(room.0),
@@ -118,6 +122,7 @@ impl<'a> Key<'a> {
         let tag = reader.take::<1>()?[0];
         let key = match tag {
             tag::SYSTEM => Key::System,
+            tag::VERSION => Key::Version,
             tag::USER => Key::User {
                 user: UserId(reader.number()?),
             },
@@ -262,28 +267,29 @@ mod tests {
         let (room, user) = (RoomId(numbers[0]), UserId(numbers[0]));
         match tag {
             0 => Key::System,
-            1 => Key::User { user },
-            2 => Key::UserName { name: text },
-            3 => Key::Room { room },
-            4 => Key::RoomName { name: text },
-            5 => Key::RoomTail { room },
-            6 => Key::Member { room, user: text },
-            7 => Key::UserRoom { user, room: text },
-            8 => Key::Message {
+            1 => Key::Version,
+            2 => Key::User { user },
+            3 => Key::UserName { name: text },
+            4 => Key::Room { room },
+            5 => Key::RoomName { name: text },
+            6 => Key::RoomTail { room },
+            7 => Key::Member { room, user: text },
+            8 => Key::UserRoom { user, room: text },
+            9 => Key::Message {
                 room,
                 seq: Seq(numbers[1]),
             },
-            9 => Key::ClientId {
+            10 => Key::ClientId {
                 room,
                 sender: UserId(numbers[1]),
                 client_id: text,
             },
-            10 => Key::Feed {
+            11 => Key::Feed {
                 room,
                 rev: Revision(numbers[1]),
                 index: numbers[2] as u32,
             },
-            11 => Key::Dedup {
+            12 => Key::Dedup {
                 caller: user,
                 key: text,
             },
@@ -305,14 +311,14 @@ mod tests {
             number(),
             prop_oneof![0..3u64, Just(u64::from(u32::MAX)), Just(256)],
         );
-        (0..=12u8, numbers, "[a-c张]{0,3}").prop_map(|(tag, (a, b, c), text)| {
+        (0..=13u8, numbers, "[a-c张]{0,3}").prop_map(|(tag, (a, b, c), text)| {
             let (count, has_text) = match tag {
-                0 => (0, false),
-                1 | 3 | 5 => (1, false),
-                2 | 4 => (0, true),
-                6 | 7 | 11 => (1, true),
-                8 => (2, false),
-                9 | 12 => (2, true),
+                0 | 1 => (0, false),
+                2 | 4 | 6 => (1, false),
+                3 | 5 => (0, true),
+                7 | 8 | 12 => (1, true),
+                9 => (2, false),
+                10 | 13 => (2, true),
                 _ => (3, false),
             };
             // Fields that the key does not have are the same everywhere, so that they do not sort.
@@ -402,6 +408,7 @@ mod tests {
         };
         let (room, user) = (RoomId(2), UserId(3));
         assert_eq!(hex(Key::System), "0000000101");
+        assert_eq!(hex(Key::Version), "0000000102");
         assert_eq!(hex(Key::User { user }), "00000001100000000000000003");
         assert_eq!(hex(Key::UserName { name: "a" }), "000000011161");
         assert_eq!(hex(Key::Room { room }), "00000001200000000000000002");

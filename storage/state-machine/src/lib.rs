@@ -23,6 +23,7 @@ pub mod query;
 mod read;
 pub mod rejection;
 mod rows;
+pub mod version;
 pub mod view;
 
 pub use apply::{Outcome, apply};
@@ -33,4 +34,5 @@ pub use ids::{Epoch, Position, Revision, RoomId, Seq, SpaceId, UserId};
 pub use memory::{Memory, MemoryView, state_hash};
 pub use query::{Answer, Page, Query, query};
 pub use rejection::{Code, Fatal, Rejection};
+pub use version::{VERSION_MAX, VERSION_MIN};
 pub use view::{Change, Overlay, View};

@@ -187,13 +187,17 @@ pub struct Standing {
     pub revision: Revision,
     /// The replicated clock when something was last written.
     pub elapsed_ms: u64,
+    /// The cluster version (see [`crate::version`]).
+    pub version: u32,
 }
 
 pub fn standing<V: View + ?Sized>(state: &V, space: SpaceId) -> Result<Standing, Fatal> {
-    let system = Reader { view: state, space }.system()?;
+    let read = Reader { view: state, space };
+    let system = read.system()?;
     Ok(Standing {
         epoch: system.epoch,
         revision: system.revision,
         elapsed_ms: system.elapsed_ms,
+        version: read.version()?,
     })
 }

@@ -6,7 +6,8 @@ use crate::ids::{RoomId, SpaceId, UserId};
 use crate::keys::Key;
 use crate::names;
 use crate::rejection::{Code, Fatal, Rejection, Stop};
-use crate::rows::{MemberRow, RoomNameRow, RoomRow, RoomTailRow, Row, SystemRow, UserNameRow, UserRow};
+use crate::rows::{MemberRow, RoomNameRow, RoomRow, RoomTailRow, Row, SystemRow, UserNameRow, UserRow, VersionRow};
+use crate::version::VERSION_FIRST;
 use crate::view::View;
 
 /// The rows of one space.
@@ -42,6 +43,12 @@ impl<V: View + ?Sized> Reader<'_, V> {
 
     pub(crate) fn system(&self) -> Result<SystemRow, Fatal> {
         Ok(self.row(Key::System)?.unwrap_or_default())
+    }
+
+    /// The cluster version (see [`crate::version`]).
+    pub(crate) fn version(&self) -> Result<u32, Fatal> {
+        let row: Option<VersionRow> = self.row(Key::Version)?;
+        Ok(row.map_or(VERSION_FIRST, |row| row.version))
     }
 
     pub(crate) fn user_named(&self, name: &str) -> Result<Option<UserId>, Fatal> {

@@ -47,6 +47,7 @@ rows! {
     FeedRow = 1,
     DedupRow = 1,
     DedupExpiryRow = 1,
+    VersionRow = 1,
 }
 
 /// What every change writes: the revision, and beside it all that would else be a row of its own.
@@ -310,11 +311,18 @@ pub(crate) enum Decided {
         rev: Revision,
     },
     Refused(Rejection),
+    VersionRaised,
 }
 
 /// A place in the queue: all it says is in the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub(crate) struct DedupExpiryRow {}
+
+/// The cluster version (see [`crate::version`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct VersionRow {
+    pub(crate) version: u32,
+}
 
 #[cfg(test)]
 mod tests;

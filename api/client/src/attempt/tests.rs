@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json as value;
 
 use crate::testing::{FakeNode, Received, Reply, dead_url, json, problem};
-use crate::wire::{BatchMessage, NewMessage, NewUser};
+use crate::wire::{BatchMessage, ChangeKind, ChangeStep, NewMessage, NewNode, NewUser};
 use crate::{Client, Error, Level, Options, PageFrom};
 
 fn client(urls: &[&str]) -> Client {
@@ -161,14 +161,17 @@ async fn a_429_waits_as_long_as_it_was_told() {
 async fn the_deadline_holds_and_says_that_nothing_was_applied() {
     let node = FakeNode::start(|_, _| refused(503, "no_leader", "not_applied")).await;
     let options = Options {
-        deadline: Duration::from_millis(400),
+        deadline: Duration::from_micros(399_999),
         ..quick()
     };
     let client = Client::new(&[&node.url, &dead_url().await], options).unwrap();
     let began = Instant::now();
     let error = client.send("r", &hello()).await.unwrap_err();
     assert!(began.elapsed() < Duration::from_millis(600), "{:?}", began.elapsed());
-    assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
+    assert!(
+        matches!(&error, Error::Unavailable { detail, .. } if detail.starts_with("not within 0.4 s: ")),
+        "{error:?}"
+    );
     let received = node.received();
     assert!(received.len() > 2, "several attempts, not one");
     assert!(received.len() < 40, "no tight loop: {}", received.len());
@@ -192,13 +195,25 @@ async fn the_deadline_cuts_off_a_silent_node_and_the_outcome_is_unknown() {
         .unwrap_err();
     assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
     assert!(
-        matches!(&error, Error::OutcomeUnknown { key, .. } if key == "chosen"),
+        matches!(&error, Error::OutcomeUnknown { key: Some(key), .. } if key == "chosen"),
         "{error:?}"
     );
     assert!(
         matches!(client.user("alice").await.unwrap_err(), Error::Unavailable { .. }),
         "a read has no outcome"
     );
+}
+
+/// What was asked and lost has changed nothing, so the next answer is the answer.
+#[tokio::test]
+async fn a_read_that_is_refused_after_a_broken_connection_is_refused() {
+    let node = FakeNode::start(|_, n| match n {
+        0 => Reply::Close,
+        _ => refused(404, "not_found", "not_applied"),
+    })
+    .await;
+    let error = client(&[&node.url]).user("nobody").await.unwrap_err();
+    assert_eq!(error.code(), Some("not_found"), "{error:?}");
 }
 
 #[tokio::test]
@@ -332,6 +347,156 @@ async fn requests_are_as_the_contract_has_them() {
     }
 }
 
+/// Changes of the cluster have no key: what a repetition hears is decided anew.
+#[tokio::test]
+async fn the_administrators_requests_are_as_the_contract_has_them() {
+    let node = FakeNode::start(|request, _| match (request.method.as_str(), request.path.as_str()) {
+        ("DELETE", _) => Reply::Whole(204, Vec::new(), String::new()),
+        (_, "/v1/cluster/nodes") => json(
+            202,
+            value!({"kind": "replace", "node": 4, "replaces": 1, "step": "catching_up", "detail": "d"}),
+        ),
+        (_, "/v1/cluster/transfer") => json(200, value!({"leader": 2})),
+        (_, "/v1/cluster/snapshot") => from_node(json(202, value!({})), 1, "2"),
+        (_, "/v1/cluster/verify") => json(
+            200,
+            value!({"index": 7, "revision": 5, "agree": false, "nodes": [
+                {"id": 1, "hash": "ab", "differs": true}, {"id": 2, "error": "silent", "differs": false}]}),
+        ),
+        (_, "/v1/cluster") => from_node(json(200, cluster_of(1, "http://elsewhere:1")), 1, "1"),
+        other => panic!("{other:?}"),
+    })
+    .await;
+    let client = client(&[&node.url]);
+    let new = NewNode {
+        id: 4,
+        client_url: "http://h:1".into(),
+        peer_addr: "h:2".into(),
+        replaces: Some(1),
+    };
+    let change = client.add_node(&new).await.unwrap();
+    assert_eq!(
+        (change.kind, change.node, change.replaces, change.step),
+        (ChangeKind::Replace, 4, Some(1), ChangeStep::CatchingUp)
+    );
+    client.remove_node(3).await.unwrap();
+    assert_eq!(client.transfer(None).await.unwrap(), 2);
+    assert_eq!(client.transfer(Some(2)).await.unwrap(), 2);
+    assert!(
+        matches!(client.snapshot(1).await, Err(Error::Invalid(_))),
+        "not learnt yet"
+    );
+    client.cluster().await.unwrap();
+    client.snapshot(1).await.unwrap();
+    let verification = client.verify().await.unwrap();
+    assert!(!verification.agree && verification.nodes[0].differs);
+    assert_eq!(verification.nodes[1].error.as_deref(), Some("silent"));
+
+    let received = node.received();
+    let lines: Vec<String> = received
+        .iter()
+        .map(|request| format!("{} {} {}", request.method, request.path, request.body))
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            r#"POST /v1/cluster/nodes {"id":4,"client_url":"http://h:1","peer_addr":"h:2","replaces":1}"#,
+            "DELETE /v1/cluster/nodes/3 ",
+            "POST /v1/cluster/transfer {}",
+            r#"POST /v1/cluster/transfer {"to":2}"#,
+            "GET /v1/cluster ",
+            "POST /v1/cluster/snapshot ",
+            "GET /v1/cluster/verify ",
+        ]
+    );
+    for request in &received {
+        assert!(!request.headers.contains_key("idempotency-key"), "{}", request.path);
+    }
+}
+
+#[tokio::test]
+async fn a_removal_whose_answer_was_lost_is_done_when_the_node_is_gone() {
+    for (uncertain, done) in [(true, true), (false, false)] {
+        let node = FakeNode::start(move |_, n| match n {
+            0 if uncertain => refused(504, "commit_unknown", "unknown"),
+            _ => refused(404, "not_found", "not_applied"),
+        })
+        .await;
+        let removed = client(&[&node.url]).remove_node(3).await;
+        assert_eq!(removed.is_ok(), done, "{removed:?}");
+    }
+    // Elsewhere a key makes the node say what became of the first attempt, also if that was a 404.
+    let node = FakeNode::start(|_, n| match n {
+        0 => refused(504, "commit_unknown", "unknown"),
+        _ => refused(404, "not_found", "not_applied"),
+    })
+    .await;
+    let error = client(&[&node.url]).delete_user("a").await.unwrap_err();
+    assert_eq!(error.code(), Some("not_found"));
+}
+
+#[tokio::test]
+async fn a_change_without_a_key_is_not_settled_by_a_refused_repetition() {
+    let node = FakeNode::start(|_, n| match n {
+        0 => Reply::Close,
+        _ => refused(409, "conflict", "not_applied"),
+    })
+    .await;
+    let error = client(&[&node.url]).transfer(None).await.unwrap_err();
+    assert!(matches!(error, Error::OutcomeUnknown { key: None, .. }), "{error:?}");
+    assert!(error.to_string().ends_with("(safe to repeat)"), "{error}");
+    let error = client(&[&node.url]).transfer(None).await.unwrap_err();
+    assert_eq!(error.code(), Some("conflict"), "refused at once, it is refused");
+}
+
+#[tokio::test]
+async fn a_living_nodes_words_are_told_rather_than_that_others_are_dead() {
+    let quickly = Options {
+        deadline: Duration::from_millis(300),
+        ..quick()
+    };
+    let node = FakeNode::start(|_, _| refused(503, "no_leader", "not_applied")).await;
+    let dead = [dead_url().await, dead_url().await];
+    for urls in [
+        [node.url.as_str(), &dead[0], &dead[1]],
+        [&dead[0], &node.url, &dead[1]],
+        [&dead[0], &dead[1], &node.url],
+    ] {
+        let client = || Client::new(&urls, quickly.clone()).unwrap();
+        for error in [
+            client().user("alice").await.unwrap_err(),
+            client().send("r", &hello()).await.unwrap_err(),
+        ] {
+            let Error::Unavailable { detail, problem } = &error else {
+                panic!("{error:?}");
+            };
+            assert_eq!(problem.as_ref().unwrap().code, "no_leader");
+            assert!(detail.contains("why (503 no_leader)"), "{detail}");
+        }
+    }
+    // An attempt for which no time is left takes nothing back.
+    let slow = FakeNode::start(|_, n| match n {
+        0 => refused(503, "no_leader", "not_applied"),
+        _ => Reply::Silence,
+    })
+    .await;
+    let client = Client::new(&[&slow.url], quickly.clone()).unwrap();
+    let error = client.user("alice").await.unwrap_err();
+    assert!(error.to_string().contains("no_leader"), "{error}");
+    // Once it has died as well, what it said is no longer its last word.
+    let dying = FakeNode::start(|_, n| match n {
+        0 => refused(503, "no_leader", "not_applied"),
+        _ => Reply::Close,
+    })
+    .await;
+    let client = Client::new(&[&dying.url], quickly).unwrap();
+    let error = client.user("alice").await.unwrap_err();
+    assert!(
+        matches!(&error, Error::Unavailable { problem: None, detail } if detail.contains("connection failed")),
+        "{error:?}"
+    );
+}
+
 #[tokio::test]
 async fn an_answer_that_is_not_of_the_contract_is_told_apart() {
     let node = FakeNode::start(|_, _| Reply::Whole(200, Vec::new(), "<html>".into())).await;
@@ -355,6 +520,13 @@ async fn readiness_is_asked_of_each_node_once() {
     let states: Vec<bool> = answers.iter().map(|answer| answer.ready.is_ok()).collect();
     assert_eq!(states, [true, false, false]);
     assert_eq!(starting.received().len(), 1);
+}
+
+fn cluster_of(id: u64, url: &str) -> serde_json::Value {
+    let node = value!({"id": id, "client_url": url, "peer_addr": "p", "role": "voter", "state": "leader",
+                       "last_log": 1, "applied": 1, "lag": 0});
+    value!({"cluster_id": "c", "version": 1, "nodes": [node], "leader": id, "term": 1, "failures_tolerated": 0,
+            "changes": []})
 }
 
 fn user() -> serde_json::Value {

@@ -302,8 +302,15 @@ fn message(source: &Source, number: u64, line: &str, clock: &mut Clock) -> Resul
 }
 
 /// Reads the file once for the progress to have an end, and to refuse a line that is too long
-/// before anything is sent.
+/// before anything is sent. A file that cannot be read then is a slip on the line.
 async fn count_lines(source: &Source) -> Result<u64, Failure> {
+    read_through(source).await.map_err(|failure| match failure {
+        Failure::Local(error) => Failure::Usage(format!("{error:#}")),
+        failure => failure,
+    })
+}
+
+async fn read_through(source: &Source) -> Result<u64, Failure> {
     let path = &source.path;
     let metadata = tokio::fs::metadata(path)
         .await

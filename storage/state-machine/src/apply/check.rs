@@ -89,6 +89,8 @@ fn command(command: &mut Command) -> Result<(), Rejection> {
             names::check("room", room)?;
             names::check("user", user)
         }
+        // Whether it goes up is a question to the state.
+        Command::RaiseVersion { to: _ } => Ok(()),
         Command::Send { room, messages, batch } => {
             names::check("room", room)?;
             if messages.is_empty() || (!*batch && messages.len() > 1) {

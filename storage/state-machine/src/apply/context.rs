@@ -93,6 +93,11 @@ impl<'a, V: View> Context<'a, V> {
         self.state.put(key.encode(self.space), row.to_bytes());
     }
 
+    /// A row about the store itself: nothing that clients see has changed, so it costs no revision.
+    pub(super) fn put_unseen<R: Row>(&mut self, key: Key<'_>, row: &R) {
+        self.state.put(key.encode(self.space), row.to_bytes());
+    }
+
     pub(super) fn delete(&mut self, key: Key<'_>) {
         self.changed = true;
         self.state.delete(key.encode(self.space));

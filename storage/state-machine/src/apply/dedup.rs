@@ -123,6 +123,7 @@ pub(super) fn decided(response: Result<&Response, &Rejection>, update: bool) -> 
             runs: runs(seqs),
             rev: *rev,
         },
+        Ok(Response::VersionRaised { .. }) => Decided::VersionRaised,
         Err(rejection) => Decided::Refused(rejection.clone()),
     }
 }
@@ -232,6 +233,7 @@ fn answer_again<V: View + ?Sized>(
                 rev,
             }
         }
+        (Decided::VersionRaised, Command::RaiseVersion { to }) => Response::VersionRaised { version: *to },
         // The fingerprint is a hash: another command under the same one is as good as impossible.
         (_, _) => {
             let detail = "the Idempotency-Key was used with another request";

@@ -20,6 +20,7 @@ mod message;
 mod outcome;
 mod room;
 mod user;
+mod version;
 
 pub use outcome::{Outcome, Response};
 
@@ -109,6 +110,7 @@ pub fn apply<V: View>(state: &mut Overlay<V>, meta: EntryMeta, mut envelope: Env
 }
 
 fn run<V: View>(context: &mut Context<'_, V>, command: Command) -> Result<Done, Stop> {
+    version::check(context, &command)?;
     match command {
         Command::CreateUser {
             user,
@@ -141,6 +143,7 @@ fn run<V: View>(context: &mut Context<'_, V>, command: Command) -> Result<Done, 
         Command::PutMember { room, user, role } => member::put(context, &room, user, role),
         Command::RemoveMember { room, user } => member::remove(context, &room, &user),
         Command::Send { room, messages, batch } => message::send(context, room, messages, batch),
+        Command::RaiseVersion { to } => version::raise(context, to),
     }
 }
 

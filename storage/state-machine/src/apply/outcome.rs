@@ -44,6 +44,9 @@ pub enum Response {
         seqs: Vec<Seq>,
         rev: Revision,
     },
+    VersionRaised {
+        version: u32,
+    },
 }
 
 /// All of an outcome but its events.

@@ -148,6 +148,7 @@ fn rows() {
         "1a0103",
     );
     golden(DedupExpiryRow {}, "1c01");
+    golden(VersionRow { version: 2 }, "1d0102");
 }
 
 #[test]
@@ -209,6 +210,7 @@ fn decisions() {
             Decided::Refused(Rejection::new(Code::Conflict, "no")),
             "1b01fe0000000000000000000000001000000008080a026e6f",
         ),
+        (Decided::VersionRaised, "1b01fe000000000000000000000000100000000809"),
     ] {
         golden(
             DedupRow {
@@ -364,6 +366,7 @@ fn envelopes() {
             }),
             "0101010001720000000008016e01016e0101730101730101010173010173010201",
         ),
+        (lone(Command::RaiseVersion { to: 2 }), "010101000172000000000902"),
     ] {
         assert_eq!(hex(&envelope.encode()), bytes, "{envelope:?}");
         assert_eq!(Envelope::decode(&envelope.encode()).unwrap(), envelope);
@@ -454,6 +457,7 @@ fn outcomes() {
             }),
             "03010005016e010102010109",
         ),
+        (Ok(Response::VersionRaised { version: 2 }), "0301000602010109"),
         (Err(Rejection::new(Code::Conflict, "no")), "0301010a026e6f010109"),
     ] {
         let outcome = Outcome {

@@ -90,6 +90,7 @@ fn command() -> impl Strategy<Value = Command> {
         1 => room().prop_map(|room| Command::DeleteRoom { room }),
         4 => (room(), user(), role()).prop_map(|(room, user, role)| Command::PutMember { room, user, role }),
         2 => (room(), user()).prop_map(|(room, user)| Command::RemoveMember { room, user }),
+        1 => (0..5u32).prop_map(|to| Command::RaiseVersion { to }),
         8 => (room(), message())
             .prop_map(|(room, message)| Command::Send { room, messages: vec![message], batch: false }),
         4 => (room(), vec(message(), 0..5))

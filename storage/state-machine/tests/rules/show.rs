@@ -35,6 +35,7 @@ fn response(response: &Response) -> String {
             format!("{} {}", if *created { "joined" } else { "is" }, self::member(member))
         }
         Response::Deleted => "deleted".to_owned(),
+        Response::VersionRaised { version } => format!("version={version}"),
         Response::Sent {
             room,
             seq,

@@ -4,16 +4,13 @@
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use quorate_client::wire::{Batch, Message, MessagePage, SentBatch};
-use quorate_client::{Client, Options};
-use serde_json::{Value, json};
+use serde_json::json;
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
+use crate::cli::testing::{self, Answer, refusal};
 
 #[derive(Default)]
 struct State {
@@ -35,29 +32,19 @@ struct Store {
 
 impl Store {
     async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let url = format!("http://{}", listener.local_addr().expect("an address"));
         let state = Arc::new(Mutex::new(State::default()));
         let shared = state.clone();
-        tokio::spawn(async move {
-            while let Ok((socket, _)) = listener.accept().await {
-                tokio::spawn(serve(socket, shared.clone()));
-            }
-        });
+        let url = testing::serve(move |method, path, body| {
+            let mut state = shared.lock().expect("no test panics while holding it");
+            answer(method, path, body, &mut state)
+        })
+        .await;
         Self { url, state }
-    }
-
-    fn client(&self) -> Client {
-        let options = Options {
-            deadline: Duration::from_secs(5),
-            ..Options::default()
-        };
-        Client::new(&[&self.url], options).expect("a good endpoint")
     }
 
     /// Runs an import of the files in batches of 10 lines.
     async fn import(&self, files: &[PathBuf]) -> Result<Summary, Failure> {
-        import(&self.client(), "r", &sources(files, None)?, 10).await
+        import(&testing::client(&self.url), "r", &sources(files, None)?, 10).await
     }
 
     fn texts(&self) -> Vec<String> {
@@ -74,52 +61,17 @@ impl Store {
     }
 }
 
-/// One request a connection.
-async fn serve(mut socket: TcpStream, state: Arc<Mutex<State>>) -> Option<()> {
-    let mut bytes = Vec::new();
-    let (head, body) = loop {
-        if socket.read_buf(&mut bytes).await.ok()? == 0 {
-            return None;
-        }
-        let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
-            continue;
-        };
-        let head = String::from_utf8_lossy(&bytes[..end]).to_lowercase();
-        let length = head
-            .split("content-length: ")
-            .nth(1)
-            .and_then(|rest| rest.split('\r').next()?.parse().ok());
-        if bytes.len() >= end + 4 + length.unwrap_or(0_usize) {
-            break (head, bytes[end + 4..].to_vec());
-        }
-    };
-    let (status, answer) = answer(
-        &head,
-        &body,
-        &mut state.lock().expect("no test panics while holding it"),
-    )?;
-    let answer = answer.to_string();
-    let head = format!(
-        "HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
-        answer.len()
-    );
-    socket.write_all((head + &answer).as_bytes()).await.ok()
-}
-
-/// None breaks the connection.
-fn answer(head: &str, body: &[u8], state: &mut State) -> Option<(u16, Value)> {
-    let mut words = head.split(' ');
-    let (method, path) = (words.next()?, words.next()?);
+fn answer(method: &str, path: &str, body: &[u8], state: &mut State) -> Answer {
     let room = json!({"room": "r", "id": 1, "kind": "public", "created_at": "", "created_by": "root",
                       "first_seq": 0, "last_seq": 0, "member_count": 0, "rev": 1});
     Some(match (method, path.split('?').next()?) {
-        ("get", "/v1/rooms/r") if state.room => (200, room),
-        ("get", "/v1/rooms/r") => refusal(404, "not_found"),
-        ("post", "/v1/rooms") => {
+        ("GET", "/v1/rooms/r") if state.room => (200, room),
+        ("GET", "/v1/rooms/r") => refusal(404, "not_found"),
+        ("POST", "/v1/rooms") => {
             state.room = true;
             (201, room)
         }
-        ("post", "/v1/users") => {
+        ("POST", "/v1/users") => {
             let user: NewUser = serde_json::from_slice(body).expect("a user");
             if !state.users.insert(user.user.clone()) {
                 return Some(refusal(409, "already_exists"));
@@ -129,7 +81,7 @@ fn answer(head: &str, body: &[u8], state: &mut State) -> Option<(u16, Value)> {
                 json!({"user": user.user, "id": 1, "display_name": "", "created_at": "", "rev": 1}),
             )
         }
-        ("get", "/v1/rooms/r/messages") => {
+        ("GET", "/v1/rooms/r/messages") => {
             let messages = state.messages[state.messages.len().saturating_sub(500)..].to_vec();
             let seq = |message: Option<&Message>| message.map_or(0, |message| message.seq);
             let (first_seq, last_seq) = (seq(messages.first()), seq(messages.last()));
@@ -142,12 +94,12 @@ fn answer(head: &str, body: &[u8], state: &mut State) -> Option<(u16, Value)> {
             };
             (200, serde_json::to_value(page).expect("JSON"))
         }
-        ("post", "/v1/rooms/r/messages/batch") => return batch(body, state),
+        ("POST", "/v1/rooms/r/messages/batch") => return batch(body, state),
         other => panic!("an import does not ask for {other:?}"),
     })
 }
 
-fn batch(body: &[u8], state: &mut State) -> Option<(u16, Value)> {
+fn batch(body: &[u8], state: &mut State) -> Answer {
     if state.refuse_from.is_some_and(|from| state.batches.len() >= from) {
         return Some(refusal(403, "forbidden"));
     }
@@ -189,12 +141,6 @@ fn batch(body: &[u8], state: &mut State) -> Option<(u16, Value)> {
     } else {
         Some((201, serde_json::to_value(sent).expect("JSON")))
     }
-}
-
-fn refusal(status: u16, code: &str) -> (u16, Value) {
-    let problem = json!({"type": "about:blank", "title": "t", "status": status, "detail": "d", "code": code,
-                         "request_id": "", "retryable": false, "outcome": "not_applied"});
-    (status, problem)
 }
 
 fn file(directory: &TempDir, name: &str, bytes: &[u8]) -> PathBuf {
@@ -337,7 +283,7 @@ async fn what_cannot_be_imported_is_refused_before_anything_is_sent() {
     ];
     assert!(matches!(store.import(&twice).await, Err(Failure::Usage(_))));
     assert!(
-        matches!(store.import(&twice[..1]).await, Err(Failure::Local(_))),
+        matches!(store.import(&twice[..1]).await, Err(Failure::Usage(text)) if text.contains("failed to read")),
         "it is not there"
     );
     let folder = directory.path().join("2004-11-15_folder");

@@ -1,0 +1,85 @@
+//! What is sent, and what sending it again does.
+
+use bytes::Bytes;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Method, StatusCode};
+
+/// One logical request; all its attempts send the same.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    pub(super) method: Method,
+    /// With the query, encoded.
+    pub(super) path: String,
+    pub(super) body: Option<(&'static str, Bytes)>,
+    repetition: Repetition,
+    pub(super) headers: HeaderMap,
+}
+
+/// What a second attempt of the same request does.
+#[derive(Debug, Clone)]
+enum Repetition {
+    /// Reads again.
+    Read,
+    /// A write with an idempotency key: happens once, and is answered as the first time.
+    Keyed(String),
+    /// A change whose every attempt asks for the same, and is decided anew.
+    Idempotent,
+}
+
+impl Request {
+    pub(crate) fn read(path: String) -> Self {
+        Self {
+            method: Method::GET,
+            path,
+            body: None,
+            repetition: Repetition::Read,
+            headers: HeaderMap::new(),
+        }
+    }
+
+    /// A change that is no command of the log, so that no key is kept for it.
+    pub(crate) fn change(method: Method, path: String, body: Option<(&'static str, Bytes)>) -> Self {
+        Self {
+            method,
+            path,
+            body,
+            repetition: Repetition::Idempotent,
+            headers: HeaderMap::new(),
+        }
+    }
+
+    pub(crate) fn write(method: Method, path: String, body: Option<(&'static str, Bytes)>, key: String) -> Self {
+        Self {
+            method,
+            path,
+            body,
+            repetition: Repetition::Keyed(key),
+            headers: HeaderMap::new(),
+        }
+    }
+
+    pub(crate) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+
+    pub(super) fn is_write(&self) -> bool {
+        !matches!(self.repetition, Repetition::Read)
+    }
+
+    pub(super) fn key(&self) -> Option<&String> {
+        match &self.repetition {
+            Repetition::Keyed(key) => Some(key),
+            Repetition::Read | Repetition::Idempotent => None,
+        }
+    }
+
+    /// After an attempt that may have removed it, "there is no such thing" says that it did. (With a
+    /// key the node remembers what it did, and answers that.)
+    pub(super) fn is_done_by(&self, status: StatusCode, uncertain: bool) -> bool {
+        uncertain
+            && status == StatusCode::NOT_FOUND
+            && self.method == Method::DELETE
+            && matches!(self.repetition, Repetition::Idempotent)
+    }
+}
