@@ -96,6 +96,7 @@ impl Call {
     /// `Request-Timeout-Ms`, in whole milliseconds.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self.headers.retain(|(name, _)| name != "Request-Timeout-Ms");
         self.header("Request-Timeout-Ms", timeout.as_millis().to_string())
     }
 }

@@ -25,12 +25,21 @@ impl Load {
     /// `writers` clients send without pause and `readers` read without pause, each going from node
     /// to node and from room to room in turn.
     pub fn start(chat: &Arc<Chat>, nodes: &[u64], writers: u64, readers: u64) -> Self {
+        Self::start_on(chat, Some(nodes), writers, readers)
+    }
+
+    /// The same on all nodes that the cluster has at the time, also those that are added later.
+    pub fn everywhere(chat: &Arc<Chat>, writers: u64, readers: u64) -> Self {
+        Self::start_on(chat, None, writers, readers)
+    }
+
+    fn start_on(chat: &Arc<Chat>, nodes: Option<&[u64]>, writers: u64, readers: u64) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let mut clients = JoinSet::new();
         for number in 0..writers + readers {
             let client = Client {
                 chat: chat.clone(),
-                nodes: nodes.to_vec(),
+                nodes: nodes.map(<[u64]>::to_vec),
                 stop: stop.clone(),
                 turn: number as usize,
             };
@@ -54,7 +63,8 @@ impl Load {
 
 struct Client {
     chat: Arc<Chat>,
-    nodes: Vec<u64>,
+    /// None: those that the cluster has.
+    nodes: Option<Vec<u64>>,
     stop: Arc<AtomicBool>,
     turn: usize,
 }
@@ -91,8 +101,9 @@ impl Client {
             return None;
         }
         self.turn += 1;
-        let node = self.nodes[self.turn % self.nodes.len()];
-        let room = self.chat.rooms[self.turn / self.nodes.len() % self.chat.rooms.len()].clone();
+        let nodes = self.nodes.clone().unwrap_or_else(|| self.chat.cluster.ids());
+        let node = nodes[self.turn % nodes.len()];
+        let room = self.chat.rooms[self.turn / nodes.len() % self.chat.rooms.len()].clone();
         Some((node, room))
     }
 }

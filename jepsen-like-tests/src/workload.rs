@@ -208,8 +208,8 @@ impl Chat {
         answer
     }
 
-    /// Reads every room whole from every node, once each has caught up with the others, and lets
-    /// the checker judge. Fails on any violation.
+    /// Reads every room whole from every node, once each has caught up with the others, lets the
+    /// checker judge, and has the nodes compare the hashes of all that they have. Fails on any violation.
     pub async fn judge(&self) -> Result<Verdict> {
         let nodes = self.cluster.ids();
         let first = *nodes.first().context("a cluster has nodes")?;
@@ -241,6 +241,7 @@ impl Chat {
             sum.unknown_applied += verdict.unknown_applied;
             sum.reads += verdict.reads;
         }
+        self.cluster.verify().await?;
         println!("{sum}");
         Ok(sum)
     }
@@ -298,6 +299,31 @@ pub async fn whole_room(cluster: &Cluster, node: u64, room: &str, position: &str
 /// The path of a room's messages.
 pub fn messages(room: &str) -> String {
     format!("/v1/rooms/{}/messages", encoded(room))
+}
+
+/// Adds messages of so many bytes in all, give or take a batch, with texts that no compressor makes
+/// much smaller. `seed` is not 0; another one makes other texts.
+pub async fn fill(cluster: &Cluster, via: u64, room: &str, bytes: u64, seed: u64) -> Result<()> {
+    const TEXT_BYTES: u64 = 4 << 10;
+    const BATCH: u64 = 64;
+    let mut state = seed;
+    let mut text = || {
+        let mut text = String::new();
+        while (text.len() as u64) < TEXT_BYTES {
+            // Marsaglia's xorshift: the same noise in each run.
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            text.extend(state.to_be_bytes().map(|byte| char::from(b' ' + byte % 95)));
+        }
+        json!({ "text": text })
+    };
+    for _ in 0..bytes / (TEXT_BYTES * BATCH) {
+        let batch: Vec<Value> = (0..BATCH).map(|_| text()).collect();
+        let call = Call::post(format!("{}/batch", messages(room)), &json!({ "messages": batch }));
+        cluster.expect(via, call, 201).await?;
+    }
+    Ok(())
 }
 
 /// Seqs and texts of a page, and its `last_seq`.

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 
 pub(super) const CLIENT_PORT: u16 = 7100;
 pub(super) const PEER_PORT: u16 = 7200;
-/// The link from node i to node j enters its proxy at node i's address, port 7300 + j.
+/// Where the proxy listens that stands before a node's peer port.
 pub(super) const LINK_PORT: u16 = 7300;
 
 /// Addresses of one block: enough for nodes 1 to 15.
@@ -51,9 +51,9 @@ impl Block {
         self.at(id, PEER_PORT)
     }
 
-    /// Where node `from` finds the proxy of its link to node `to`.
-    pub(super) fn link(&self, from: u64, to: u64) -> SocketAddr {
-        self.at(from, LINK_PORT + u16::try_from(to).expect("a node's id fits its block"))
+    /// Where everybody finds the node, if there is a proxy before it.
+    pub(super) fn front(&self, to: u64) -> SocketAddr {
+        self.at(to, LINK_PORT)
     }
 
     fn at(&self, id: u64, port: u16) -> SocketAddr {

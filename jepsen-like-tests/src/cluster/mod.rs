@@ -5,6 +5,9 @@
 
 mod addresses;
 mod binary;
+mod diallers;
+mod disks;
+mod membership;
 mod network;
 mod panics;
 mod process;
@@ -13,6 +16,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
+use std::sync::{Arc, Mutex, RwLock};
 use std::thread::ThreadId;
 use std::time::Duration;
 
@@ -21,6 +25,9 @@ use futures::future::join_all;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
+use self::diallers::Diallers;
+pub use self::disks::SmallDisks;
+pub use self::membership::{JOIN_TIMEOUT, Newcomer, node_of};
 pub use self::network::Network;
 pub use self::process::Process;
 use crate::cli;
@@ -41,11 +48,12 @@ const KEEP: &str = "QUORATE_TEST_KEEP";
 const TAIL_BYTES: u64 = 4 << 10;
 
 /// What a cluster is to be like. Starts as three nodes with the product's own settings.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Options {
     nodes: u64,
     links: bool,
     serve_args: Vec<String>,
+    disks: Option<SmallDisks>,
 }
 
 impl Options {
@@ -67,6 +75,12 @@ impl Options {
         self
     }
 
+    /// Every node's directory lies on a disk of its own of this size, that of the same number.
+    pub fn small_disks(mut self, disks: SmallDisks) -> Self {
+        self.disks = Some(disks);
+        self
+    }
+
     /// Starts the nodes and waits until all are ready.
     pub async fn start(self) -> Result<Cluster> {
         let cluster = self.prepare().await?;
@@ -77,63 +91,40 @@ impl Options {
 
     async fn prepare(self) -> Result<Cluster> {
         panics::watch();
-        let binary = binary::find()?;
-        let folder = tempfile::Builder::new().prefix("quorate-torture-").tempdir()?;
         let block = addresses::Block::take(self.nodes)?;
         let ids: Vec<u64> = (1..=self.nodes).collect();
-        let network = match self.links {
-            true => Some(Network::start(&ids, |from, to| block.link(from, to), |to| block.peer(to)).await?),
-            false => None,
-        };
-        let mut nodes = BTreeMap::new();
-        for id in &ids {
-            // Behind proxies, each node has its own idea of where its peers are.
-            let peer_seen = |other: u64| match self.links && other != *id {
-                true => block.link(*id, other),
-                false => block.peer(other),
-            };
-            let listed: Vec<String> = ids
-                .iter()
-                .map(|other| format!("{other}={}=http://{}", peer_seen(*other), block.client(*other)))
-                .collect();
-            let data = folder.path().join(format!("node-{id}"));
-            let mut args: Vec<String> = vec!["serve".to_owned()];
-            for (flag, value) in [
-                ("--id", id.to_string()),
-                ("--data-dir", data.display().to_string()),
-                ("--client-addr", block.client(*id).to_string()),
-                ("--peer-addr", block.peer(*id).to_string()),
-                ("--initial-cluster", listed.join(",")),
-            ] {
-                args.extend([flag.to_owned(), value]);
-            }
-            args.extend(self.serve_args.iter().cloned());
-            let log = folder.path().join(format!("node-{id}.log"));
-            let process = Process::new(binary.clone(), args, log);
-            nodes.insert(
-                *id,
-                Node {
-                    address: block.client(*id),
-                    data,
-                    process,
-                },
-            );
-        }
-        let test = std::thread::current().id();
-        Ok(Cluster {
-            nodes,
+        let diallers = Diallers::default();
+        let network = self.links.then(|| Network::new(diallers.clone()));
+        let cluster = Cluster {
+            nodes: RwLock::new(BTreeMap::new()),
+            gone: Mutex::new(Vec::new()),
             network,
+            diallers,
+            block,
+            serve_args: self.serve_args,
             http: Http::new()?,
-            binary,
-            folder,
-            test,
-        })
+            binary: binary::find()?,
+            folder: tempfile::Builder::new().prefix("quorate-torture-").tempdir()?,
+            disks: self.disks,
+            test: std::thread::current().id(),
+        };
+        let listed: Vec<String> = ids
+            .iter()
+            .map(|id| format!("{id}={}=http://{}", cluster.peer_address(*id), block.client(*id)))
+            .collect();
+        for id in &ids {
+            cluster.link(*id, *id).await?;
+            cluster.make_node(*id, *id, &["--initial-cluster".to_owned(), listed.join(",")])?;
+        }
+        Ok(cluster)
     }
 }
 
 /// One node of a cluster, running or not.
 #[derive(Debug)]
 pub struct Node {
+    /// Whose addresses of the block it has: its own id's, unless it took over those of another.
+    slot: u64,
     address: SocketAddr,
     data: PathBuf,
     process: Process,
@@ -159,14 +150,21 @@ impl Node {
 }
 
 // The order of the fields is the order of their end: first the processes, then the proxies, then
-// the folder.
+// the folder and the disks.
 #[derive(Debug)]
 pub struct Cluster {
-    nodes: BTreeMap<u64, Node>,
+    /// Held to look up or to put in, never across an await. Who clients and the checker ask.
+    nodes: RwLock<BTreeMap<u64, Arc<Node>>>,
+    /// Nodes that are no part of the cluster any more, for the end of their logs.
+    gone: Mutex<Vec<(u64, Arc<Node>)>>,
     network: Option<Network>,
+    diallers: Diallers,
+    block: addresses::Block,
+    serve_args: Vec<String>,
     http: Http,
     binary: PathBuf,
     folder: TempDir,
+    disks: Option<SmallDisks>,
     /// The thread that started it: that of the test.
     test: ThreadId,
 }
@@ -177,11 +175,69 @@ impl Cluster {
             nodes: 3,
             links: false,
             serve_args: Vec::new(),
+            disks: None,
         }
     }
 
+    /// A node on the addresses of `slot`, with these arguments besides those of all; not started.
+    fn make_node(&self, id: u64, slot: u64, args: &[String]) -> Result<()> {
+        let data = match &self.disks {
+            Some(disks) => disks.folder(id)?,
+            None => self.folder.path().join(format!("node-{id}")),
+        };
+        let mut all: Vec<String> = vec!["serve".to_owned()];
+        for (flag, value) in [
+            ("--id", id.to_string()),
+            ("--data-dir", data.display().to_string()),
+            ("--client-addr", self.block.client(slot).to_string()),
+            ("--peer-addr", self.block.peer(slot).to_string()),
+        ] {
+            all.extend([flag.to_owned(), value]);
+        }
+        all.extend(args.iter().chain(&self.serve_args).cloned());
+        let log = self.folder.path().join(format!("node-{id}.log"));
+        let mut process = Process::new(self.binary.clone(), all, log);
+        if let Some(disks) = &self.disks {
+            process = process.inside(disks.enter());
+        }
+        let node = Node {
+            slot,
+            address: self.block.client(slot),
+            data,
+            process,
+        };
+        let before = self.write_nodes().insert(id, Arc::new(node));
+        ensure!(before.is_none(), "node {id} exists already");
+        Ok(())
+    }
+
+    /// Where the other nodes find one with the addresses of `slot`.
+    fn peer_address(&self, slot: u64) -> SocketAddr {
+        match &self.network {
+            Some(_) => self.block.front(slot),
+            None => self.block.peer(slot),
+        }
+    }
+
+    /// Puts a proxy before the node, if links are to be breakable.
+    async fn link(&self, id: u64, slot: u64) -> Result<()> {
+        match &self.network {
+            Some(network) => network.add(id, self.block.front(slot), self.block.peer(slot)).await,
+            None => Ok(()),
+        }
+    }
+
+    fn read_nodes(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<u64, Arc<Node>>> {
+        self.nodes.read().expect("no holder of this lock panics")
+    }
+
+    fn write_nodes(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<u64, Arc<Node>>> {
+        self.nodes.write().expect("no holder of this lock panics")
+    }
+
+    /// The nodes of the cluster, running or not.
     pub fn ids(&self) -> Vec<u64> {
-        self.nodes.keys().copied().collect()
+        self.read_nodes().keys().copied().collect()
     }
 
     /// All nodes but this one.
@@ -189,8 +245,19 @@ impl Cluster {
         self.ids().into_iter().filter(|other| *other != id).collect()
     }
 
-    pub fn node(&self, id: u64) -> &Node {
-        self.nodes.get(&id).expect("the test names a node of the cluster")
+    pub fn node(&self, id: u64) -> Arc<Node> {
+        let node = self.read_nodes().get(&id).cloned();
+        node.unwrap_or_else(|| panic!("the test names node {id}, which is not of the cluster"))
+    }
+
+    /// A node that is or was of the cluster.
+    fn known(&self, id: u64) -> Arc<Node> {
+        let node = self.read_nodes().get(&id).cloned();
+        let known = node.or_else(|| {
+            let gone = self.gone.lock().expect("no holder of this lock panics");
+            gone.iter().find(|(old, _)| *old == id).map(|(_, node)| node.clone())
+        });
+        known.unwrap_or_else(|| panic!("the test names node {id}, which never was"))
     }
 
     /// The links between the nodes. The cluster must have been started with breakable ones.
@@ -209,9 +276,9 @@ impl Cluster {
         self.folder.path()
     }
 
-    /// Sends the call to this node, whatever its state.
+    /// Sends the call to this node, whatever its state; also to where one was that is gone.
     pub async fn send(&self, id: u64, call: Call) -> Result<Answer, NoAnswer> {
-        self.http.send(&self.node(id).url(), call).await
+        self.http.send(&self.known(id).url(), call).await
     }
 
     /// Sends the call and insists on the status.
@@ -233,17 +300,21 @@ impl Cluster {
     }
 
     pub fn endpoints(&self) -> String {
-        let urls: Vec<String> = self.nodes.values().map(Node::url).collect();
+        let urls: Vec<String> = self.read_nodes().values().map(|node| node.url()).collect();
         urls.join(",")
     }
 
     pub fn start_all(&self) -> Result<()> {
-        self.nodes.values().try_for_each(|node| node.process.start())
+        self.ids().into_iter().try_for_each(|id| self.restart(id))
     }
 
     /// Starts an ended node again, over what its data directory holds. Does not wait for it.
     pub fn restart(&self, id: u64) -> Result<()> {
-        self.node(id).process.start()
+        let node = self.node(id);
+        node.process.start()?;
+        let pid = node.process.id().context("it was just started")?;
+        self.diallers.enter(id, pid);
+        Ok(())
     }
 
     /// kill -9; returns when the process is gone.
@@ -286,11 +357,12 @@ impl Cluster {
     pub async fn wait_ready(&self, ids: &[u64]) -> Result<()> {
         let each = ids.iter().map(|id| async move {
             let waited = eventually("the node is ready", READY_TIMEOUT, async || self.is_ready(*id).await);
+            let node = self.node(*id);
             // A node that has ended will not become ready: say so without waiting.
             tokio::select! {
                 ready = waited => ready.with_context(|| format!("node {id}")),
-                ended = self.node(*id).process.wait_end(READY_TIMEOUT * 2) => {
-                    bail!("node {id} ended ({}); its log: {}", ended?, self.node(*id).process.log_tail(TAIL_BYTES))
+                ended = node.process.wait_end(READY_TIMEOUT * 2) => {
+                    bail!("node {id} ended ({}); its log: {}", ended?, node.process.log_tail(TAIL_BYTES))
                 }
             }
         });
@@ -396,7 +468,9 @@ impl Cluster {
     }
 
     fn show_logs(&self) {
-        for (id, node) in &self.nodes {
+        let nodes: Vec<(u64, Arc<Node>)> = self.read_nodes().iter().map(|(id, node)| (*id, node.clone())).collect();
+        let gone = self.gone.lock().expect("no holder of this lock panics").clone();
+        for (id, node) in nodes.iter().chain(&gone) {
             let state = match node.process.ended() {
                 Some(status) => format!("ended: {status}"),
                 None => "running".to_owned(),

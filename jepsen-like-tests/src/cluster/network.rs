@@ -1,14 +1,16 @@
-//! The network between the nodes, as far as a test may break it: one small TCP proxy for each
-//! directed link. Node i reaches node j only through the proxy i→j.
+//! The network between the nodes, as far as a test may break it: one small TCP proxy before each
+//! node's peer address, which is where everybody finds the node, and which knows who calls.
 //!
-//! A *flow* is what travels from one node to another, on whichever connection: requests on i→j and
-//! answers on j→i both belong to the flow from i to j. A cut flow loses nothing and closes nothing:
-//! bytes wait, as TCP makes them wait behind a dropped packet, and a new connection gets no answer.
-//! A reset closes what is open, at both ends.
+//! A *flow* is what travels from one node to another, on whichever connection: requests on a connection
+//! that i opened to j and answers on one that j opened to i both belong to the flow from i to j. A cut
+//! flow loses nothing and closes nothing: bytes wait, as TCP makes them wait behind a dropped packet, and
+//! a new connection gets no answer. A reset closes what is open, at both ends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -16,14 +18,21 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::diallers::Diallers;
+use crate::wait::eventually;
+
 /// Bytes that a proxy holds in each direction of a connection while its flow is cut.
 const BUFFER_BYTES: usize = 64 << 10;
 
+type Flows = Arc<RwLock<BTreeMap<(u64, u64), Arc<Flow>>>>;
+
 #[derive(Debug)]
 pub struct Network {
-    flows: BTreeMap<(u64, u64), Arc<Flow>>,
-    /// The proxies end with the network, and each ends its connections.
-    _proxies: JoinSet<()>,
+    /// Held to look up or to put in, never across an await.
+    flows: Flows,
+    /// The proxies end with the network, and each ends its connections. Held to put in.
+    proxies: Mutex<JoinSet<()>>,
+    diallers: Diallers,
 }
 
 #[derive(Debug)]
@@ -31,40 +40,92 @@ struct Flow {
     open: watch::Sender<bool>,
     /// Counts the resets of the link.
     resets: watch::Sender<u64>,
+    /// Bytes that may still pass; when they are used up the flow is cut.
+    allowance: AtomicU64,
+}
+
+impl Flow {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            open: watch::Sender::new(true),
+            resets: watch::Sender::new(0),
+            allowance: AtomicU64::new(u64::MAX),
+        })
+    }
+
+    /// Counts what has passed. Without a limit the count never comes near its end.
+    fn passed(&self, bytes: usize) {
+        let bytes = bytes as u64;
+        let before = self
+            .allowance
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                Some(left.saturating_sub(bytes))
+            });
+        if before.is_ok_and(|left| left <= bytes) {
+            self.open.send_replace(false);
+        }
+    }
 }
 
 impl Network {
-    /// Starts a proxy for every directed link between `ids`: it listens where `entry` says and
-    /// connects to where `exit` says.
-    pub async fn start(
-        ids: &[u64],
-        entry: impl Fn(u64, u64) -> SocketAddr,
-        exit: impl Fn(u64) -> SocketAddr,
-    ) -> Result<Self> {
-        let pairs = || {
-            ids.iter()
-                .flat_map(|from| ids.iter().map(move |to| (*from, *to)))
-                .filter(|(from, to)| from != to)
-        };
-        let flow = || {
-            Arc::new(Flow {
-                open: watch::Sender::new(true),
-                resets: watch::Sender::new(0),
-            })
-        };
-        let flows: BTreeMap<_, _> = pairs().map(|pair| (pair, flow())).collect();
-        let mut proxies = JoinSet::new();
-        for (from, to) in pairs() {
-            let listener = TcpListener::bind(entry(from, to))
-                .await
-                .with_context(|| format!("failed to listen for the link {from}→{to}"))?;
-            let (forth, back) = (flows[&(from, to)].clone(), flows[&(to, from)].clone());
-            proxies.spawn(proxy(listener, exit(to), forth, back));
+    /// No node yet.
+    pub(super) fn new(diallers: Diallers) -> Self {
+        Self {
+            flows: Arc::default(),
+            proxies: Mutex::default(),
+            diallers,
         }
-        Ok(Self {
-            flows,
-            _proxies: proxies,
+    }
+
+    /// Starts the proxy before a node: it listens at `entry` and connects to `exit`.
+    pub(super) async fn add(&self, id: u64, entry: SocketAddr, exit: SocketAddr) -> Result<()> {
+        let listener = TcpListener::bind(entry)
+            .await
+            .with_context(|| format!("failed to listen for the links to node {id}"))?;
+        {
+            let mut flows = self.flows.write().expect("no holder of this lock panics");
+            let others: BTreeSet<u64> = flows.keys().map(|(from, _)| *from).collect();
+            // To itself as well: that is how a node alone is known, and nobody uses it.
+            for other in others.into_iter().chain([id]) {
+                flows.insert((id, other), Flow::new());
+                flows.insert((other, id), Flow::new());
+            }
+        }
+        let links = Links {
+            to: id,
+            entry,
+            exit,
+            flows: self.flows.clone(),
+            diallers: self.diallers.clone(),
+        };
+        let mut proxies = self.proxies.lock().expect("no holder of this lock panics");
+        proxies.spawn(proxy(listener, links));
+        Ok(())
+    }
+
+    /// Cuts each flow to the node after so many more bytes, give or take a buffer: in the middle of
+    /// something.
+    pub fn cut_after(&self, to: u64, bytes: u64) {
+        for flow in self.flows_to(to) {
+            flow.allowance.store(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Waits until a flow to the node is cut.
+    pub async fn wait_cut(&self, to: u64, within: Duration) -> Result<()> {
+        eventually("enough has passed", within, async || {
+            match self.flows_to(to).iter().any(|flow| !*flow.open.borrow()) {
+                true => Ok(()),
+                false => Err("no flow is cut"),
+            }
         })
+        .await
+    }
+
+    fn flows_to(&self, id: u64) -> Vec<Arc<Flow>> {
+        let flows = self.flows.read().expect("no holder of this lock panics");
+        let to = flows.iter().filter(|((_, to), _)| *to == id);
+        to.map(|(_, flow)| flow.clone()).collect()
     }
 
     /// Nothing from `from` reaches `to` any more; what `to` sends still arrives.
@@ -80,16 +141,17 @@ impl Network {
 
     /// Cuts a node off from all its peers. Clients still reach it.
     pub fn isolate(&self, id: u64) {
-        for ((from, to), flow) in &self.flows {
+        for ((from, to), flow) in self.flows.read().expect("no holder of this lock panics").iter() {
             if *from == id || *to == id {
                 flow.open.send_replace(false);
             }
         }
     }
 
-    /// Undoes every cut.
+    /// Undoes every cut, also those to come.
     pub fn heal(&self) {
-        for flow in self.flows.values() {
+        for flow in self.flows.read().expect("no holder of this lock panics").values() {
+            flow.allowance.store(u64::MAX, Ordering::Relaxed);
             flow.open.send_replace(true);
         }
     }
@@ -99,20 +161,41 @@ impl Network {
         self.flow(from, to).resets.send_modify(|count| *count += 1);
     }
 
-    fn flow(&self, from: u64, to: u64) -> &Flow {
-        self.flows
-            .get(&(from, to))
-            .expect("the test names two different nodes of the cluster")
+    fn flow(&self, from: u64, to: u64) -> Arc<Flow> {
+        flow(&self.flows, from, to).expect("the test names two nodes of the cluster")
     }
 }
 
-async fn proxy(listener: TcpListener, exit: SocketAddr, forth: Arc<Flow>, back: Arc<Flow>) {
+fn flow(flows: &Flows, from: u64, to: u64) -> Option<Arc<Flow>> {
+    let flows = flows.read().expect("no holder of this lock panics");
+    flows.get(&(from, to)).cloned()
+}
+
+/// All links to one node.
+#[derive(Clone)]
+struct Links {
+    to: u64,
+    entry: SocketAddr,
+    exit: SocketAddr,
+    flows: Flows,
+    diallers: Diallers,
+}
+
+impl Links {
+    /// The flows of a connection, from the one who opened it and back. None: he has gone again.
+    async fn of(&self, far: SocketAddr) -> Option<(Arc<Flow>, Arc<Flow>)> {
+        let from = self.diallers.who(far, self.entry).await.ok()?;
+        Some((flow(&self.flows, from, self.to)?, flow(&self.flows, self.to, from)?))
+    }
+}
+
+async fn proxy(listener: TcpListener, links: Links) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((inbound, _)) => {
-                    connections.spawn(carry(inbound, exit, forth.clone(), back.clone()));
+                Ok((inbound, far)) => {
+                    connections.spawn(carry(inbound, far, links.clone()));
                 }
                 // The peer hung up before it was accepted, or descriptors ran out for a moment.
                 Err(_) => tokio::task::yield_now().await,
@@ -123,7 +206,12 @@ async fn proxy(listener: TcpListener, exit: SocketAddr, forth: Arc<Flow>, back: 
 }
 
 /// Carries one connection until either end closes it or the link is reset.
-async fn carry(mut inbound: TcpStream, exit: SocketAddr, forth: Arc<Flow>, back: Arc<Flow>) {
+async fn carry(mut inbound: TcpStream, far: SocketAddr, links: Links) {
+    let Some((forth, back)) = links.of(far).await else {
+        let _ = inbound.set_zero_linger();
+        return;
+    };
+    let exit = links.exit;
     let mut resets = forth.resets.subscribe();
     let connected = tokio::select! {
         outbound = connect(exit, &forth, &back) => outbound,
@@ -142,8 +230,8 @@ async fn carry(mut inbound: TcpStream, exit: SocketAddr, forth: Arc<Flow>, back:
         let (from_outbound, to_outbound) = outbound.split();
         let both = async {
             tokio::try_join!(
-                pump(from_inbound, to_outbound, forth.open.subscribe()),
-                pump(from_outbound, to_inbound, back.open.subscribe())
+                pump(from_inbound, to_outbound, &forth),
+                pump(from_outbound, to_inbound, &back)
             )
         };
         tokio::select! {
@@ -174,8 +262,9 @@ async fn opened(open: &mut watch::Receiver<bool>) {
 async fn pump(
     mut from: impl AsyncReadExt + Unpin,
     mut to: impl AsyncWriteExt + Unpin,
-    mut open: watch::Receiver<bool>,
+    flow: &Flow,
 ) -> std::io::Result<()> {
+    let mut open = flow.open.subscribe();
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
         opened(&mut open).await;
@@ -186,6 +275,7 @@ async fn pump(
             return to.shutdown().await;
         }
         to.write_all(&buffer[..read]).await?;
+        flow.passed(read);
     }
 }
 
@@ -195,21 +285,20 @@ mod tests {
 
     use super::*;
 
-    /// Node 1's connection to node 2 through the network, both ends.
+    /// Node 1's connection to node 2 through the network, both ends. Both nodes are this process, and
+    /// it is entered as node 1.
     async fn link(network_of: &TcpListener) -> (Network, TcpStream, TcpStream) {
         let exit = network_of.local_addr().expect("it listens");
-        // Free ports: one for each direction of the only pair.
-        let entries: Vec<SocketAddr> = [0, 1]
-            .map(|_| {
-                std::net::TcpListener::bind("127.0.0.1:0")
-                    .and_then(|l| l.local_addr())
-                    .expect("a port is free")
-            })
-            .to_vec();
-        let network = Network::start(&[1, 2], |from, _| entries[from as usize - 1], |_| exit)
-            .await
-            .expect("it starts");
-        let near = TcpStream::connect(entries[0]).await.expect("the proxy listens");
+        let [one, two] = [0, 1].map(|_| {
+            let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+            free.expect("a port is free")
+        });
+        let diallers = Diallers::default();
+        diallers.enter(1, std::process::id());
+        let network = Network::new(diallers);
+        network.add(1, one, one).await.expect("the port was free a moment ago");
+        network.add(2, two, exit).await.expect("the port was free a moment ago");
+        let near = TcpStream::connect(two).await.expect("the proxy listens");
         let (far, _) = network_of.accept().await.expect("the proxy connects");
         (network, near, far)
     }
@@ -251,6 +340,24 @@ mod tests {
             .accept()
             .await
             .expect("it arrives when the link is whole again");
+    }
+
+    #[tokio::test]
+    async fn a_flow_with_an_allowance_is_cut_when_it_is_used_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let (network, mut near, mut far) = link(&listener).await;
+        network.cut_after(2, 2);
+        near.write_all(b"a").await.expect("the proxy reads");
+        assert!(arrives(&mut far).await);
+        let early = network.wait_cut(2, Duration::from_millis(50)).await;
+        assert!(early.is_err(), "one byte is left");
+        near.write_all(b"b").await.expect("the proxy reads");
+        assert!(arrives(&mut far).await);
+        network.wait_cut(2, Duration::from_secs(10)).await.expect("used up");
+        near.write_all(b"c").await.expect("the kernel buffers");
+        assert!(!arrives(&mut far).await);
+        network.heal();
+        assert!(arrives(&mut far).await, "nothing was lost");
     }
 
     #[tokio::test]

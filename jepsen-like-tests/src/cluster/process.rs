@@ -1,5 +1,6 @@
 //! One `quorate serve` process: started, signalled, ended, started again over the same data.
 
+use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -18,6 +19,8 @@ use crate::wait::eventually;
 pub struct Process {
     binary: PathBuf,
     args: Vec<String>,
+    /// A command and its arguments that start the binary, in their place.
+    wrapper: Vec<String>,
     log: PathBuf,
     /// Held only to look at or signal the child, never across an await.
     child: Mutex<Option<Child>>,
@@ -28,9 +31,16 @@ impl Process {
         Self {
             binary,
             args,
+            wrapper: Vec::new(),
             log,
             child: Mutex::new(None),
         }
+    }
+
+    /// The same process, started by this command, which must replace itself by it.
+    pub(super) fn inside(mut self, wrapper: Vec<String>) -> Self {
+        self.wrapper = wrapper;
+        self
     }
 
     pub fn start(&self) -> Result<()> {
@@ -41,8 +51,11 @@ impl Process {
             bail!("process {} still runs", running.id());
         }
         let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
-        let mut command = tied_to_this_process(&self.binary);
+        let mut words = self.wrapper.iter().map(AsRef::as_ref).collect::<Vec<&OsStr>>();
+        words.push(self.binary.as_os_str());
+        let mut command = tied_to_this_process(words[0]);
         command
+            .args(&words[1..])
             .args(&self.args)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
@@ -60,6 +73,15 @@ impl Process {
         }
         let pid = i32::try_from(running.id()).expect("a process id is positive and small");
         Ok(kill(Pid::from_raw(pid), signal)?)
+    }
+
+    /// The id of the process that was started last.
+    pub(super) fn id(&self) -> Option<u32> {
+        self.child
+            .lock()
+            .expect("no holder of this lock panics")
+            .as_ref()
+            .map(Child::id)
     }
 
     /// How it ended, if it has.
@@ -81,6 +103,18 @@ impl Process {
 
     pub fn log_path(&self) -> &Path {
         &self.log
+    }
+
+    /// How much the log holds now, for [`Process::log_since`].
+    pub fn log_bytes(&self) -> u64 {
+        std::fs::metadata(&self.log).map_or(0, |file| file.len())
+    }
+
+    /// What was logged after the first `bytes`.
+    pub fn log_since(&self, bytes: u64) -> String {
+        let log = std::fs::read(&self.log).unwrap_or_default();
+        let since = usize::try_from(bytes).map_or(log.len(), |bytes| bytes.min(log.len()));
+        String::from_utf8_lossy(&log[since..]).into_owned()
     }
 
     /// The end of the log, at most `bytes_max` of it, cut at a line.
@@ -116,7 +150,7 @@ fn tail(path: &Path, bytes_max: u64) -> io::Result<String> {
 
 /// A command that the kernel kills when this process dies, however it dies. `setpriv` (util-linux)
 /// does it without unsafe code here; where it is missing, only `Drop` stops the nodes.
-fn tied_to_this_process(binary: &Path) -> Command {
+pub(super) fn tied_to_this_process(binary: &OsStr) -> Command {
     static SETPRIV: OnceLock<bool> = OnceLock::new();
     let works = *SETPRIV.get_or_init(|| {
         let tried = Command::new("setpriv")
@@ -136,7 +170,7 @@ fn tied_to_this_process(binary: &Path) -> Command {
 
 /// Starts the command from a thread that lives as long as this process: the kernel counts the
 /// death of the *thread* that started a child, and a test's own threads come and go.
-fn spawn(command: Command) -> io::Result<Child> {
+pub(super) fn spawn(command: Command) -> io::Result<Child> {
     type Order = (Command, mpsc::SyncSender<io::Result<Child>>);
     static SPAWNER: OnceLock<mpsc::SyncSender<Order>> = OnceLock::new();
     let spawner = SPAWNER.get_or_init(|| {

@@ -47,6 +47,8 @@ async fn each_mistake_gets_its_code_and_changes_nothing() {
     }
     let leader = cluster.leader().await.unwrap();
     let follower = cluster.others(leader)[0];
+    // Its rise is a change as well, and not one that a mistake has made.
+    cluster.wait_version(crate::CLUSTER_VERSION).await.unwrap();
     let before = store(&cluster, leader).await;
 
     for (

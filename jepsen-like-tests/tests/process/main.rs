@@ -10,18 +10,29 @@ mod bad_input;
 mod broken_connections;
 mod command_line;
 mod cut_off_leader;
+mod damaged_files;
+mod disks;
 mod every_answer;
+mod full_queues;
 mod full_restart;
 mod graceful_stop;
 mod import;
 mod lost_quorum;
+mod membership;
 mod names;
 mod paused_leader;
+mod refused_changes;
+mod replaced_node;
 mod sample_logs;
+mod snapshots;
 mod streams;
+mod versions;
 mod wiped_node;
 
 use std::time::Duration;
 
 /// The bound of anything that takes well below a second when nothing is wrong.
 const SOON: Duration = Duration::from_secs(20);
+
+/// The cluster version of a cluster all of whose nodes run this build.
+const CLUSTER_VERSION: u64 = 2;
