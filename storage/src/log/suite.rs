@@ -1,10 +1,12 @@
 //! What every log store does, tried on both: scenarios, and random sequences that must leave the two
 //! alike.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -62,17 +64,46 @@ pub(super) fn no_failure() -> FatalHook {
     Arc::new(|reason| panic!("the log has failed: {reason}"))
 }
 
-/// Copies files as they are, as a killed process leaves them.
+/// Copies files as they are, as a killed process leaves them: all of one moment. A database that is still
+/// open removes files in the background, so a copy during which something changed is begun anew.
 pub(crate) fn copy_tree(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let before = files_below(from);
+        let copied = try_copy_tree(from, to);
+        if copied.is_ok() && before.is_ok() && files_below(from).ok() == before.ok() {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{} never rests: {copied:?}", from.display());
+        fs::remove_dir_all(to).unwrap();
+    }
+}
+
+fn try_copy_tree(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
         let target = to.join(entry.file_name());
-        match entry.file_type().unwrap().is_dir() {
-            true => copy_tree(&entry.path(), &target),
-            false => drop(fs::copy(entry.path(), target).unwrap()),
+        match entry.file_type()?.is_dir() {
+            true => try_copy_tree(&entry.path(), &target)?,
+            false => drop(fs::copy(entry.path(), target)?),
         }
     }
+    Ok(())
+}
+
+/// Paths and sizes.
+fn files_below(dir: &Path) -> io::Result<BTreeMap<PathBuf, u64>> {
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let data = entry.metadata()?;
+        match data.is_dir() {
+            true => files.extend(files_below(&entry.path())?),
+            false => drop(files.insert(entry.path(), data.len())),
+        }
+    }
+    Ok(files)
 }
 
 /// A cache of a few entries, so that most reads go to the disk.

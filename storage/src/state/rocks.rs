@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use quorate_state_machine::{Change, Fatal, View};
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
-    BlockBasedOptions, Cache, CompactOptions, DB, DBCompressionType, DBRecoveryMode, LogLevel, Options, Range,
-    ReadOptions, Snapshot, WriteBatch,
+    BlockBasedIndexType, BlockBasedOptions, Cache, CompactOptions, DB, DBCompressionType, DBRecoveryMode, LogLevel,
+    Options, Range, ReadOptions, Snapshot, WriteBatch,
 };
 
 use super::deleted::{DeletedRanges, WORTHWHILE_BYTES};
@@ -459,6 +459,12 @@ fn db_options(options: &StateOptions, block_cache: &Cache) -> Options {
     // 10 bits a key: one in a hundred lookups of a missing key reads a block in vain. Most lookups of
     // apply (is this name taken, was this key used) are for missing keys.
     tables.set_bloom_filter(10.0, false);
+    // In pieces: the cache is divided into shards of less than a MiB, and the filter or index of a table of a
+    // few hundred thousand keys is larger. Whole, it would be read from its file for each lookup.
+    tables.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    tables.set_partition_filters(true);
+    tables.set_metadata_block_size(16 << 10);
+    tables.set_pin_top_level_index_and_filter(true);
     // A page of history lies in one or two blocks, and zstd has something to work with.
     tables.set_block_size(16 << 10);
 
