@@ -62,15 +62,16 @@ async fn main() -> Result<()> {
     println!("| seconds | {:.1} |", took.as_secs_f64());
     println!("| messages/s | {:.0} |\n", lines as f64 / took.as_secs_f64());
 
-    println!("| node | memory at rest before | after the import | log on disk | state on disk | snapshot on disk |");
-    println!("|---|---|---|---|---|---|");
+    let each: Vec<String> = rest.iter().map(|bytes| mb(*bytes)).collect();
+    println!(
+        "Memory of each node before, at rest: {}. After the import:\n",
+        each.join(", ")
+    );
     settle(&cluster).await?;
-    sizes(&cluster, Some(&rest)).await?;
+    sizes(&cluster).await?;
     if snapshots(&cluster).await? {
         println!("\nAfter a snapshot on every node, and the purge of the log that it covers:\n");
-        println!("| node | memory at rest before | now | log on disk | state on disk | snapshot on disk |");
-        println!("|---|---|---|---|---|---|");
-        sizes(&cluster, None).await?;
+        sizes(&cluster).await?;
     } else {
         println!("\nThis build takes no snapshots on demand.");
     }
@@ -169,16 +170,16 @@ async fn memory(cluster: &Cluster) -> Result<Vec<f64>> {
     Ok(bytes)
 }
 
-async fn sizes(cluster: &Cluster, rest: Option<&[f64]>) -> Result<()> {
+async fn sizes(cluster: &Cluster) -> Result<()> {
+    println!("| node | memory | log on disk | state on disk | snapshot on disk |\n|---|---|---|---|---|");
     for (id, now) in cluster.ids().into_iter().zip(memory(cluster).await?) {
-        let before = rest.map_or("".to_owned(), |rest| mb(rest[id as usize - 1]));
         let node = cluster.node(id);
         let mut seen = HashSet::new();
         // In this order: a snapshot's own files are those that the state does not have.
         let [log, state, snapshot] =
             ["log", "state", "tmp"].map(|name| on_disk(&node.data().join(name), &mut seen) as f64);
         println!(
-            "| {id} | {before} | {} | {} | {} | {} |",
+            "| {id} | {} | {} | {} | {} |",
             mb(now),
             mb(log),
             mb(state),

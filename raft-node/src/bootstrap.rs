@@ -121,7 +121,7 @@ pub fn wiped_message(id: u64, own: u128, told_by: u64, known: u128) -> String {
         "the data directory of node {id} is not the one that the cluster knows: it has store {own:032x}, but node \
          {told_by} knows node {id} with store {known:032x}. The directory was emptied or swapped. A node whose disk is \
          gone must not come back under its old id: it has forgotten votes and entries that it acknowledged. Put the old \
-         directory back"
+         directory back, or replace the node: quorate node replace, with a new id and an empty directory"
     )
 }
 

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use quorate_storage::FatalHook;
 use quorate_storage::state::StateStore;
 use tokio::sync::{Semaphore, watch};
 
@@ -41,7 +42,8 @@ impl Default for StateHashes {
 
 impl StateHashes {
     /// Called with the state as it is right after entry `index`: what is applied later does not count.
-    pub fn begin<S: StateStore>(&self, state: &S, index: u64, revision: u64) {
+    /// A state that cannot be read is told to `on_fatal`: a node must not go on serving what is damaged.
+    pub fn begin<S: StateStore>(&self, state: &S, index: u64, revision: u64, on_fatal: FatalHook) {
         let (tx, rx) = watch::channel(None);
         self.slots.send_modify(|slots| {
             slots.insert(index, rx);
@@ -57,6 +59,9 @@ impl StateHashes {
         let hash = state.hash_later();
         tokio::task::spawn_blocking(move || {
             let result = hash().map(|hash| StateHash { revision, hash });
+            if let Err(error) = &result {
+                on_fatal(format!("failed to read the state to compare it: {error}"));
+            }
             // Before it is told: whoever asks again at once finds it free.
             drop(turn);
             tx.send_replace(Some(result.map_err(|error| error.to_string())));

@@ -259,7 +259,7 @@ impl<S: StateStore> RaftStateMachine<TypeConfig> for Machine<S> {
             }
             if let Some(index) = mark {
                 let revision = self.applied.borrow().revision.0;
-                self.hashes.begin(&self.state, index, revision);
+                self.hashes.begin(&self.state, index, revision, self.on_fatal.clone());
             }
         }
         self.apply_batch(batch).await
