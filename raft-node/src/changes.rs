@@ -167,6 +167,34 @@ fn has_quorum(voters: &BTreeSet<u64>, alive: impl Fn(u64) -> bool) -> bool {
     voters.iter().filter(|id| alive(**id)).count() > voters.len() / 2
 }
 
+/// Refuses a change after which no living majority would be left.
+fn check_quorum_with(
+    standing: &Standing,
+    alive: &BTreeSet<u64>,
+    added: Option<u64>,
+    removed: Option<u64>,
+) -> Result<(), AdminRefusal> {
+    let mut after = standing.voters.clone();
+    after.extend(added);
+    if let Some(removed) = removed {
+        after.remove(&removed);
+    }
+    let alive_after = |id| alive.contains(&id) || Some(id) == added;
+    if has_quorum(&after, alive_after) && has_quorum(&standing.voters, |id| alive.contains(&id)) {
+        return Ok(());
+    }
+    let silent: Vec<String> = after
+        .iter()
+        .filter(|id| !alive_after(**id))
+        .map(u64::to_string)
+        .collect();
+    Err(AdminRefusal::Conflict(format!(
+        "it would cost the cluster its quorum: of the voters that it would have, {} cannot be reached ({})",
+        silent.len(),
+        silent.join(", ")
+    )))
+}
+
 impl<S: StateStore> NodeCore<S> {
     /// The membership, if nothing about it is under way.
     fn settled(&self) -> Result<Standing, AdminRefusal> {
@@ -181,13 +209,13 @@ impl<S: StateStore> NodeCore<S> {
         Ok(Standing::of(effective))
     }
 
-    /// Of the voters, by the leader's heartbeats.
-    fn alive(&self) -> BTreeSet<u64> {
+    /// Who has answered something that the leader sent within this time.
+    fn answered_within(&self, time: Duration) -> BTreeSet<u64> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let heard = metrics.heartbeat.iter().flatten().filter(|(_, at)| {
             let at = at.as_ref();
-            at.is_some_and(|at| at.elapsed() <= self.contact.lease())
+            at.is_some_and(|at| at.elapsed() <= time)
         });
         heard.map(|(id, _)| *id).chain([self.book.id]).collect()
     }
@@ -370,50 +398,23 @@ impl<S: StateStore> NodeCore<S> {
         allowed.map_err(AdminRefusal::Conflict)
     }
 
-    /// [`Self::check_quorum_with`] with patience: a leader that has just been elected has not heard from everybody yet.
+    /// [`check_quorum_with`] with patience. Only answers to what was sent after the question count: a
+    /// node that died a moment ago must not pass for alive, nor one that a new leader has not asked yet for dead.
     async fn check_quorum_in_time(
         &self,
         standing: &Standing,
         added: Option<u64>,
         removed: Option<u64>,
     ) -> Result<(), AdminRefusal> {
-        let until = Instant::now() + self.contact.lease();
+        let began = Instant::now();
         loop {
-            let checked = self.check_quorum_with(standing, added, removed);
-            if checked.is_ok() || Instant::now() >= until {
+            let alive = self.answered_within(began.elapsed());
+            let checked = check_quorum_with(standing, &alive, added, removed);
+            if checked.is_ok() || began.elapsed() >= self.contact.lease() {
                 return checked;
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
-    }
-
-    /// Refuses a change after which no living majority would be left.
-    fn check_quorum_with(
-        &self,
-        standing: &Standing,
-        added: Option<u64>,
-        removed: Option<u64>,
-    ) -> Result<(), AdminRefusal> {
-        let alive = self.alive();
-        let mut after = standing.voters.clone();
-        after.extend(added);
-        if let Some(removed) = removed {
-            after.remove(&removed);
-        }
-        let alive_after = |id| alive.contains(&id) || Some(id) == added;
-        if has_quorum(&after, alive_after) && has_quorum(&standing.voters, |id| alive.contains(&id)) {
-            return Ok(());
-        }
-        let silent: Vec<String> = after
-            .iter()
-            .filter(|id| !alive_after(**id))
-            .map(u64::to_string)
-            .collect();
-        Err(AdminRefusal::Conflict(format!(
-            "it would cost the cluster its quorum: of the voters that it would have, {} cannot be reached ({})",
-            silent.len(),
-            silent.join(", ")
-        )))
     }
 
     pub(crate) async fn remove_node_here(&self, id: u64) -> Result<AdminReply, AdminRefusal> {
@@ -573,10 +574,11 @@ impl<S: StateStore> NodeCore<S> {
             let last = metrics.last_log_index.unwrap_or(0);
             matched.is_some_and(|matched| matched + CAUGHT_UP_ENTRIES >= last)
         };
-        if !caught_up || !self.alive().contains(&id) {
+        let alive = self.answered_within(self.contact.lease());
+        if !caught_up || !alive.contains(&id) {
             return;
         }
-        if let Err(error) = self.check_quorum_with(standing, Some(id), replaces) {
+        if let Err(error) = check_quorum_with(standing, &alive, Some(id), replaces) {
             tracing::warn!(
                 node = id,
                 ?error,
