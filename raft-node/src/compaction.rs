@@ -12,11 +12,11 @@ use openraft::async_runtime::WatchReceiver;
 use quorate_storage::log::LogStore;
 use quorate_storage::state::StateStore;
 use tokio::sync::Notify;
-use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout};
 
 use crate::node::NodeCore;
 use crate::snapshots::Snapshots;
+use crate::tasks::run_blocking;
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Between two that nobody asked for: each costs a flush.
@@ -103,10 +103,8 @@ pub async fn keep_log_bounded<S: StateStore, L: LogStore>(
         if room_needed {
             // Before the snapshot, which would hold on to the files that this is to get rid of.
             let state = core.state.clone();
-            match spawn_blocking(move || state.reclaim()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::warn!(%error, "failed to give space back"),
-                Err(error) => tracing::warn!(%error, "failed to give space back"),
+            if let Err(error) = run_blocking(move || state.reclaim()).await {
+                tracing::warn!(%error, "failed to give space back");
             }
         }
         if let Err(error) = compact(&core, &snapshots, by_bytes.max(by_age)).await {
@@ -124,10 +122,7 @@ async fn compact<S: StateStore>(
     snapshots.prepare().await?;
     let state = core.state.clone();
     // The state is what the purged entries were kept for.
-    spawn_blocking(move || state.sync())
-        .await
-        .map_err(io::Error::other)?
-        .map_err(io::Error::other)?;
+    run_blocking(move || state.sync()).await?;
     let applied = core.applied.borrow().index();
     let mut metrics = core.raft.metrics();
     let before = metrics.borrow_watched().snapshot;

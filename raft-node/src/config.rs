@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use quorate_api::address::{NODE_ID_MAX, check_client_url, check_peer_addr};
+
 use quorate_state_machine::{VERSION_MAX, VERSION_MIN};
 
 /// How often the leader is heard, in milliseconds.
@@ -28,8 +30,6 @@ pub const LOG_AGE_MAX_S: u64 = 24 * 3600;
 pub const DISK_FREE_MIN: u64 = 256 << 20;
 /// How often the leader compares the states of all nodes, in seconds.
 pub const VERIFY_INTERVAL_S: u64 = 600;
-/// Ids stand in JSON, whose numbers are exact below 2^53.
-const ID_MAX: u64 = (1 << 53) - 1;
 
 /// A node's settings. [`Config::check`] holds for every value that [`crate`]'s server is given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,7 +94,7 @@ impl Config {
     /// # Errors
     /// Names the first setting that is wrong.
     pub fn check(&self) -> Result<(), InvalidConfig> {
-        if self.id == 0 || self.id > ID_MAX {
+        if self.id == 0 || self.id > NODE_ID_MAX {
             refuse!("id: {} is not between 1 and 2^53 - 1", self.id);
         }
         if self.join.is_empty() || !self.initial_cluster.is_empty() {
@@ -244,7 +244,7 @@ fn check_initial_cluster(members: &[InitialMember]) -> Result<(), InvalidConfig>
             peer_addr,
             client_url,
         } = member;
-        if *id == 0 || *id > ID_MAX {
+        if *id == 0 || *id > NODE_ID_MAX {
             refuse!("initial-cluster: id {id} is not between 1 and 2^53 - 1");
         }
         let of_node = |why: String| InvalidConfig(format!("initial-cluster: node {id}: {why}"));
@@ -260,38 +260,6 @@ fn check_initial_cluster(members: &[InitialMember]) -> Result<(), InvalidConfig>
         }
     }
     Ok(())
-}
-
-/// `host:port`, an IPv6 address in brackets.
-fn check_peer_addr(text: &str) -> Result<(), String> {
-    let invalid = || Err(format!("{text:?} is not HOST:PORT"));
-    let Some((host, port)) = text.rsplit_once(':') else {
-        return invalid();
-    };
-    let host_is_plain = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => {
-            !host.is_empty()
-                && host
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'))
-        }
-    };
-    let port_is_plain =
-        port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
-    if host_is_plain && port_is_plain {
-        Ok(())
-    } else {
-        invalid()
-    }
-}
-
-/// `http://host:port`.
-fn check_client_url(text: &str) -> Result<(), String> {
-    match text.strip_prefix("http://") {
-        Some(authority) if check_peer_addr(authority).is_ok() => Ok(()),
-        _ => Err(format!("{text:?} is not http://HOST:PORT")),
-    }
 }
 
 #[cfg(test)]

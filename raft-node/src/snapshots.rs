@@ -13,9 +13,9 @@ use openraft::storage::RaftSnapshotBuilder;
 use quorate_storage::log;
 use quorate_storage::state::{Applied, StateStore};
 use quorate_storage::transfer::SnapshotDir;
-use tokio::task::spawn_blocking;
 
 use crate::membership::MembershipRecord;
+use crate::tasks::run_blocking;
 use crate::types::{LogId, TypeConfig, to_raft_log_id};
 
 pub type SnapshotMeta = openraft::alias::SnapshotMetaOf<TypeConfig>;
@@ -122,7 +122,7 @@ impl<S: StateStore> Snapshots<S> {
 
     async fn take(&self) -> io::Result<Snapshot> {
         let (state, shared) = (self.state.clone(), self.shared.clone());
-        spawn_blocking(move || {
+        run_blocking(move || {
             std::fs::create_dir_all(&shared.dir)?;
             let number = shared.taken.fetch_add(1, Ordering::Relaxed);
             let path = shared.dir.join(format!("checkpoint-{number}"));
@@ -133,10 +133,9 @@ impl<S: StateStore> Snapshots<S> {
                 last_log_id: last.map(to_raft_log_id),
                 last_membership: MembershipRecord::decode(&membership)?.stored,
             };
-            Ok(Snapshot { meta, snapshot: files })
+            io::Result::Ok(Snapshot { meta, snapshot: files })
         })
         .await
-        .map_err(io::Error::other)?
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {

@@ -15,12 +15,12 @@ use quorate_state_machine::{
 use quorate_storage::state::{Applied, StateStore};
 use quorate_storage::{FatalHook, log};
 use tokio::sync::watch;
-use tokio::task::spawn_blocking;
 
 use crate::membership::MembershipRecord;
 use crate::metrics::ApplyMetrics;
 use crate::snapshots::{Snapshot, SnapshotFiles, SnapshotMeta, Snapshots};
 use crate::state_hashes::StateHashes;
+use crate::tasks::run_blocking;
 use crate::types::{Entry, EntryPayload, LogId, StoredMembership, TypeConfig, to_raft_log_id, to_stored_log_id};
 use crate::versions::Supported;
 use crate::watchers::Watchers;
@@ -271,10 +271,7 @@ impl<S: StateStore> RaftStateMachine<TypeConfig> for Machine<S> {
 
     async fn install_snapshot(&mut self, _meta: &SnapshotMeta, snapshot: SnapshotFiles) -> io::Result<()> {
         let state = self.state.clone();
-        let applied = spawn_blocking(move || state.install(snapshot.path()))
-            .await
-            .map_err(io::Error::other)?
-            .map_err(io::Error::other)?;
+        let applied = run_blocking(move || state.install(snapshot.path())).await?;
         let now = self
             .state
             .read(|view| standing(view, applied.last))

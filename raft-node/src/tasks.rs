@@ -1,6 +1,7 @@
-//! Tasks without which a node is of no use.
+//! Tasks without which a node is of no use, and work that must not hold them up.
 
 use std::future::Future;
+use std::io;
 
 use quorate_storage::FatalHook;
 
@@ -15,4 +16,14 @@ pub fn spawn_vital(name: &'static str, on_fatal: FatalHook, task: impl Future<Ou
             _ => {}
         }
     });
+}
+
+/// Does work that waits for a disk on a thread of its own, and waits for it. A panic is an error.
+pub async fn run_blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> io::Result<T>
+where
+    T: Send + 'static,
+    E: std::error::Error + Send + Sync + 'static,
+{
+    let done = tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?;
+    done.map_err(io::Error::other)
 }

@@ -5,13 +5,12 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::sync::mpsc::channel;
 
 use quorate_state_machine::Change;
 
-use crate::FatalHook;
 use crate::check_agreement;
+use crate::log::suite::no_failure;
 use crate::log::{LogId, LogOptions, LogStore, Record, RocksLog, Vote};
 use crate::node_dir::NodeDir;
 use crate::state::{Applied, RocksState, StateOptions, StateStore};
@@ -30,10 +29,6 @@ fn id(index: u64) -> LogId {
         leader: 1,
         index,
     }
-}
-
-fn no_failure() -> FatalHook {
-    Arc::new(|reason| panic!("the disk has failed: {reason}"))
 }
 
 /// Buffers of 64 KiB, so that files are begun, completed and removed all the time.

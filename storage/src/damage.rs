@@ -4,16 +4,15 @@
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use bytes::Bytes;
 use quorate_state_machine::{Change, View};
 
-use crate::log::suite::copy_tree;
+use crate::check_agreement;
+use crate::log::suite::{copy_tree, no_failure};
 use crate::log::{LogId, LogOptions, LogState, LogStore, Record, RocksLog, Vote};
 use crate::node_dir::NodeDir;
 use crate::state::{Applied, RocksState, StateOptions, StateStore};
-use crate::{FatalHook, check_agreement};
 
 /// The state was synced with this entry, then the log was purged up to it.
 const PURGED: u64 = 219;
@@ -76,10 +75,6 @@ fn vote() -> Vote {
         leader: 1,
         committed: true,
     }
-}
-
-fn no_failure() -> FatalHook {
-    Arc::new(|reason| panic!("the disk has failed: {reason}"))
 }
 
 /// Hardly any cache, so that all is read from disk.

@@ -15,7 +15,6 @@ use openraft::StoredMembership;
 use quorate_storage::log::{LogId, Vote};
 use quorate_storage::state::StateStore;
 use quorate_storage::transfer::{Chunk, Manifest, SnapshotReader, SnapshotWriter};
-use tokio::task::spawn_blocking;
 
 use super::connection::CallError;
 use super::frame::{Blob, Purpose, Reply, Request};
@@ -23,6 +22,7 @@ use super::pool::Pool;
 use crate::membership::MembershipRecord;
 use crate::node::Raft;
 use crate::snapshots::{Snapshot, SnapshotMeta};
+use crate::tasks::run_blocking;
 use crate::types::{to_raft_log_id, to_raft_vote, to_stored_log_id, to_stored_vote};
 
 /// For one chunk to be written on the other side, or for the files to be made ready here.
@@ -73,7 +73,7 @@ pub async fn send(pool: &Arc<Pool>, to: u64, vote: Vote, snapshot: Snapshot) -> 
     transfers.sending.fetch_add(1, Ordering::Relaxed);
     let _sending = Sending(transfers);
     let Snapshot { meta, snapshot: files } = snapshot;
-    let mut reader = blocking(move || SnapshotReader::open(files)).await?;
+    let mut reader = reading(move || SnapshotReader::open(files)).await?;
     let record = MembershipRecord {
         stored: meta.last_membership,
         ..MembershipRecord::default()
@@ -88,7 +88,7 @@ pub async fn send(pool: &Arc<Pool>, to: u64, vote: Vote, snapshot: Snapshot) -> 
     tracing::info!(peer = to, bytes, last_log_id = ?meta.last_log_id, "sending a snapshot");
     taken(pool, to, begin).await?;
     loop {
-        let (back, chunk) = blocking(move || {
+        let (back, chunk) = reading(move || {
             let chunk = reader.next_chunk()?;
             Ok((reader, chunk))
         })
@@ -120,12 +120,9 @@ async fn taken(pool: &Arc<Pool>, to: u64, request: Request) -> Result<(), SendEr
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, SendError> {
-    match spawn_blocking(work).await {
-        Ok(Ok(done)) => Ok(done),
-        Ok(Err(error)) => Err(SendError::Failed(format!("failed to read the snapshot: {error}"))),
-        Err(error) => Err(SendError::Failed(error.to_string())),
-    }
+async fn reading<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, SendError> {
+    let done = run_blocking(work).await;
+    done.map_err(|error| SendError::Failed(format!("failed to read the snapshot: {error}")))
 }
 
 /// The receiving side of one connection: at most one snapshot is on its way on it.
@@ -169,7 +166,7 @@ impl Receiver {
         };
         tracing::info!(bytes = manifest.total_bytes(), ?last_log_id, "receiving a snapshot");
         let dir = self.dir.clone();
-        let writer = run(move || {
+        let writer = storing(move || {
             std::fs::create_dir_all(&dir)?;
             let unique = uuid::Uuid::new_v4();
             SnapshotWriter::begin(&dir.join(format!("incoming-{unique}")), manifest)
@@ -184,7 +181,7 @@ impl Receiver {
             return Err("no snapshot was begun on this connection".to_owned());
         };
         let bytes = chunk.bytes.len() as u64;
-        let writer = run(move || {
+        let writer = storing(move || {
             writer.write(&chunk)?;
             Ok(writer)
         })
@@ -198,7 +195,7 @@ impl Receiver {
         let Some(Incoming { vote, meta, writer }) = self.incoming.take() else {
             return Err("no snapshot was begun on this connection".to_owned());
         };
-        let files = run(move || writer.finish()).await?;
+        let files = storing(move || writer.finish()).await?;
         let snapshot = Snapshot {
             meta,
             snapshot: Arc::new(files),
@@ -211,9 +208,7 @@ impl Receiver {
     }
 }
 
-async fn run<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, String> {
-    match spawn_blocking(work).await {
-        Ok(done) => done.map_err(|error| format!("failed to store the snapshot: {error}")),
-        Err(error) => Err(error.to_string()),
-    }
+async fn storing<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, String> {
+    let done = run_blocking(work).await;
+    done.map_err(|error| format!("failed to store the snapshot: {error}"))
 }

@@ -60,8 +60,8 @@ pub(super) fn ids(term: u64, indexes: std::ops::Range<u64>) -> Vec<LogId> {
     indexes.map(|index| id(term, index)).collect()
 }
 
-pub(super) fn no_failure() -> FatalHook {
-    Arc::new(|reason| panic!("the log has failed: {reason}"))
+pub(crate) fn no_failure() -> FatalHook {
+    Arc::new(|reason| panic!("the disk has failed: {reason}"))
 }
 
 /// Copies files as they are, as a killed process leaves them: all of one moment. A database that is still

@@ -3,13 +3,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::error::{FatalHook, OpenError};
+use crate::error::OpenError;
+pub(super) use crate::log::suite::no_failure;
 
 fn id(index: u64) -> LogId {
     LogId {
@@ -64,10 +64,6 @@ type Rows = Vec<(Vec<u8>, Vec<u8>)>;
 
 fn rows(state: &impl StateStore) -> Rows {
     state.read(|view| view.scan(&[], &[0xff], false, usize::MAX).unwrap())
-}
-
-pub(super) fn no_failure() -> FatalHook {
-    Arc::new(|reason| panic!("the state has failed: {reason}"))
 }
 
 fn open(dir: &Path) -> Result<RocksState, OpenError> {
