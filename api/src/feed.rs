@@ -11,7 +11,7 @@ use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use quorate_state_machine::query::{QueryBody, RoomChange, RoomCursor};
-use quorate_state_machine::{Answer, Caller, Code, Position, Query, RoomId, SpaceId};
+use quorate_state_machine::{Answer, Caller, Code, Position, Query, RoomId, SpaceId, Topic};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -159,7 +159,7 @@ struct Run {
 
 impl Run {
     async fn follow(&mut self, start: Option<Position>, first: Page) -> Result<Infallible, End> {
-        let mut hints = self.app.replica.watch_room(self.room_id);
+        let mut hints = self.app.replica.watch(Topic::Room(self.room_id));
         if let Some(start) = start {
             self.bookmark(start);
         }

@@ -61,7 +61,7 @@ pub(crate) fn of(request: &Request<'_>) -> u128 {
 
 #[cfg(test)]
 mod tests {
-    use quorate_state_machine::{IfLock, Revision};
+    use quorate_state_machine::{FencingToken, IfLock, Revision};
 
     use super::*;
 
@@ -100,7 +100,7 @@ mod tests {
         let lock = |token| {
             Some(IfLock {
                 name: "l".to_owned(),
-                token,
+                token: FencingToken(token),
             })
         };
         let all = [

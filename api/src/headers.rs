@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use http::header::{self, HeaderName, HeaderValue};
 use quorate_state_machine::limits::KEY_BYTES_MAX;
-use quorate_state_machine::{Caller, Conditions, IfLock, Position, Revision, fields, names};
+use quorate_state_machine::{Caller, Conditions, FencingToken, IfLock, Position, Revision, fields, names};
 
 use crate::config::REQUEST_TIMEOUT_MAX_MS;
 use crate::params::number;
@@ -148,7 +148,7 @@ fn lock(value: &str) -> Option<IfLock> {
     }
     Some(IfLock {
         name,
-        token: token.parse().ok()?,
+        token: FencingToken(token.parse().ok()?),
     })
 }
 
@@ -209,7 +209,7 @@ mod tests {
             given.if_lock,
             Some(IfLock {
                 name: "张".to_owned(),
-                token: 12
+                token: FencingToken(12)
             })
         );
         assert!(

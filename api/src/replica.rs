@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use futures::future::BoxFuture;
 use quorate_state_machine::query::Answered;
-use quorate_state_machine::{Envelope, Outcome, Position, Query, RoomId};
+use quorate_state_machine::{Envelope, Home, Outcome, Position, Query, Topic};
 use tokio::sync::watch;
 
 pub type SharedReplica = Arc<dyn Replica>;
@@ -19,9 +19,9 @@ pub trait Replica: Send + Sync + 'static {
     /// Answers from this node's state, at the asked level.
     fn read(&self, query: Query, options: ReadOptions) -> BoxFuture<'_, Result<Answered, ReplicaError>>;
 
-    /// Changes whenever something in the room may have changed on this node. Hints only: a reader
-    /// asks `Query::RoomChanges` for what it was, so nothing is lost when a hint is coalesced.
-    fn watch_room(&self, room: RoomId) -> watch::Receiver<u64>;
+    /// Changes whenever something about the topic may have changed on this node. Hints only: whoever
+    /// waits asks the state for what it was, so nothing is lost when a hint is coalesced.
+    fn watch(&self, topic: Topic) -> watch::Receiver<u64>;
 
     /// What this node knows of itself and its leader, without IO: cheap enough for every answer.
     fn status(&self) -> NodeStatus;
@@ -200,6 +200,12 @@ pub struct NodeStatus {
     pub position: Position,
     /// The leader is known and this node has applied what was committed when it asked.
     pub ready: Result<(), String>,
+    /// The replicated clock as this node reckons it now: where it stood when something was last applied, and
+    /// the time since by the node's own clock. Time without a leader is counted here and not there, so what is
+    /// left of a ttl is never shown longer for it.
+    pub elapsed_ms: u64,
+    /// This run of this node: who waits here is gone when it ends.
+    pub home: Home,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

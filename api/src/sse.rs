@@ -77,6 +77,8 @@ pub(crate) fn change(frames: &mut BytesMut, room: &str, change: RoomChange) -> b
                     );
                     true
                 }
+                // Not built yet.
+                EventBody::Edited { .. } | EventBody::Redacted { .. } => false,
                 // The messages themselves are items of their own.
                 EventBody::Messages { .. } => false,
             }

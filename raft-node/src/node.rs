@@ -17,7 +17,7 @@ use quorate_api::replica::{
     WriteOptions, Written,
 };
 use quorate_state_machine::query::Answered;
-use quorate_state_machine::{Envelope, Outcome, Position, Query, RoomId, SpaceId, query};
+use quorate_state_machine::{Envelope, Home, Outcome, Position, Query, RunId, SpaceId, Topic, query};
 use quorate_storage::log::LogId;
 use quorate_storage::state::StateStore;
 use tokio::sync::watch;
@@ -65,6 +65,8 @@ pub struct NodeCore<S: StateStore> {
     pub compaction: Compaction,
     /// The cluster versions that this build can be part of.
     pub versions: Supported,
+    /// This run of the process.
+    pub run: RunId,
     /// For snapshots that other nodes send.
     pub incoming_dir: PathBuf,
     /// Cancelled when the node begins to go down.
@@ -305,8 +307,8 @@ impl<S: StateStore> Replica for NodeCore<S> {
         Box::pin(self.read_query(query, options))
     }
 
-    fn watch_room(&self, room: RoomId) -> watch::Receiver<u64> {
-        self.watchers.watch(room)
+    fn watch(&self, topic: Topic) -> watch::Receiver<u64> {
+        self.watchers.watch(topic)
     }
 
     fn status(&self) -> NodeStatus {
@@ -321,6 +323,11 @@ impl<S: StateStore> Replica for NodeCore<S> {
             term,
             state: to_api_state(self.raft_state()),
             ready: self.readiness(),
+            elapsed_ms: applied.reckoned_ms(),
+            home: Home {
+                node: self.book.id,
+                run: self.run,
+            },
         }
     }
 

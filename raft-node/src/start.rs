@@ -141,6 +141,7 @@ pub async fn start<L: LogStore, S: StateStore>(
             pool,
             applied,
             watchers,
+            run: quorate_state_machine::RunId(uuid::Uuid::new_v4().as_u128()),
             proposer,
             reads,
             contact: LeaderContact::new(config.election_timeout_max_ms),

@@ -39,13 +39,23 @@ pub struct AppliedNow {
     pub epoch: Epoch,
     pub revision: Revision,
     pub elapsed_ms: u64,
+    /// When `elapsed_ms` became what it is, by this node's clock.
+    pub since: tokio::time::Instant,
     /// The cluster version.
     pub version: u32,
+    /// On the replicated clock: nothing expires before.
+    pub next_expiry_ms: Option<u64>,
 }
 
 impl AppliedNow {
     pub fn index(&self) -> u64 {
         self.log_id.map_or(0, |id| id.index)
+    }
+
+    /// The replicated clock as this node reckons it now.
+    pub fn reckoned_ms(&self) -> u64 {
+        let since_ms = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.elapsed_ms.saturating_add(since_ms)
     }
 }
 
@@ -112,6 +122,18 @@ impl<S: StateStore> Machine<S> {
         self.hashes.clone()
     }
 
+    fn publish(&self, now: AppliedNow) {
+        self.applied.send_modify(|shown| {
+            // What changes nothing does not move the clock either: it has run on since.
+            let since = if now.elapsed_ms == shown.elapsed_ms {
+                shown.since
+            } else {
+                now.since
+            };
+            *shown = AppliedNow { since, ..now };
+        });
+    }
+
     fn publish_removed(&self) {
         self.removed.send_if_modified(|shown| {
             let news = **shown != self.membership.removed;
@@ -168,19 +190,19 @@ impl<S: StateStore> Machine<S> {
             .observe(batch.len(), outcomes.iter().map(Vec::len).sum(), start.elapsed());
 
         self.publish_removed();
-        self.applied.send_replace(now);
-        let mut rooms_changed = Vec::new();
+        self.publish(now);
+        let mut changed = Vec::new();
         for ((_, responder), outcomes) in batch.into_iter().zip(outcomes) {
-            rooms_changed.extend(
+            changed.extend(
                 outcomes
                     .iter()
-                    .flat_map(|outcome| outcome.events.iter().map(|event| (event.room, event.rev.0))),
+                    .flat_map(|outcome| outcome.topics().map(|topic| (topic, outcome.revision.0))),
             );
             if let Some(responder) = responder {
                 responder.send(outcomes);
             }
         }
-        self.watchers.notify(rooms_changed);
+        self.watchers.notify(changed);
         Ok(())
     }
 
@@ -214,13 +236,16 @@ fn standing<V: View + ?Sized>(view: &V, last: Option<log::LogId>) -> Result<Appl
         revision,
         elapsed_ms,
         version,
+        next_expiry_ms,
     } = query::standing(view, SpaceId::MAIN)?;
     Ok(AppliedNow {
         log_id: last,
         epoch,
         revision,
         elapsed_ms,
+        since: tokio::time::Instant::now(),
         version,
+        next_expiry_ms,
     })
 }
 
@@ -280,7 +305,7 @@ impl<S: StateStore> RaftStateMachine<TypeConfig> for Machine<S> {
         self.last = applied.last;
         self.membership = MembershipRecord::decode(&applied.membership)?;
         self.publish_removed();
-        self.applied.send_replace(now);
+        self.publish(now);
         self.snapshots.replaced(applied.last);
         self.watchers.notify_all(now.revision.0);
         Ok(())

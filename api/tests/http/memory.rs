@@ -1,7 +1,7 @@
 //! A node of one in memory: the real rules over the memory view, without a log.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -13,15 +13,17 @@ use quorate_api::replica::{
 };
 use quorate_state_machine::query::{Answered, QueryBody};
 use quorate_state_machine::{
-    Caller, Command, Conditions, EntryMeta, Envelope, Epoch, Memory, Outcome, Overlay, Position, Query, Revision,
-    RoomId, SpaceId, apply, query,
+    Caller, Command, Conditions, EntryMeta, Envelope, Epoch, Home, Memory, Outcome, Overlay, Position, Query, Revision,
+    RunId, SpaceId, Topic, VERSION_MAX, apply, query,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) struct MemoryReplica {
     state: Mutex<Memory>,
-    rooms: Mutex<BTreeMap<RoomId, watch::Sender<u64>>>,
+    topics: Mutex<BTreeMap<Topic, watch::Sender<u64>>>,
+    /// The replicated clock: stands still until a test moves it.
+    elapsed_ms: AtomicU64,
     status: Mutex<NodeStatus>,
     /// Each request takes one of them instead of an answer.
     faults: Mutex<VecDeque<ReplicaError>>,
@@ -69,10 +71,13 @@ impl MemoryReplica {
             // Set for each answer from the state.
             position: Position::after(Epoch::FIRST, SpaceId::MAIN, Revision(0)),
             ready: Ok(()),
+            elapsed_ms: 0,
+            home: Home { node: 1, run: RunId(1) },
         };
-        Arc::new(Self {
+        let replica = Arc::new(Self {
             state: Mutex::new(Memory::new()),
-            rooms: Mutex::default(),
+            topics: Mutex::default(),
+            elapsed_ms: AtomicU64::new(1),
             status: Mutex::new(status),
             faults: Mutex::default(),
             held: watch::channel(false).0,
@@ -82,7 +87,15 @@ impl MemoryReplica {
             reads: Mutex::default(),
             admin: Mutex::default(),
             shutting_down: CancellationToken::new(),
-        })
+        });
+        replica.apply_at_once([Command::RaiseVersion { to: VERSION_MAX }]);
+        replica
+    }
+
+    /// Moves the replicated clock on, and sweeps what has expired.
+    pub(crate) fn advance(&self, ms: u64) {
+        self.elapsed_ms.fetch_add(ms, Ordering::Relaxed);
+        self.apply_at_once([Command::Tick]);
     }
 
     pub(crate) fn fail_next(&self, error: ReplicaError) {
@@ -127,7 +140,7 @@ impl MemoryReplica {
         let mut state = self.state.lock().unwrap();
         let mut overlay = Overlay::new(state.clone());
         let meta = EntryMeta {
-            elapsed_ms: 1,
+            elapsed_ms: self.elapsed_ms.load(Ordering::Relaxed),
             wall_ms: 1_767_225_600_123,
         };
         let applied = envelopes
@@ -135,8 +148,8 @@ impl MemoryReplica {
             .map(|envelope| apply(&mut overlay, meta, envelope).unwrap());
         let outcomes: Vec<Outcome> = applied.collect();
         state.write(overlay.into_changes());
-        for event in outcomes.iter().flat_map(|outcome| &outcome.events) {
-            if let Some(hint) = self.rooms.lock().unwrap().get(&event.room) {
+        for topic in outcomes.iter().flat_map(Outcome::topics) {
+            if let Some(hint) = self.topics.lock().unwrap().get(&topic) {
                 hint.send_modify(|count| *count += 1);
             }
         }
@@ -198,11 +211,11 @@ impl Replica for MemoryReplica {
         .boxed()
     }
 
-    fn watch_room(&self, room: RoomId) -> watch::Receiver<u64> {
-        self.rooms
+    fn watch(&self, topic: Topic) -> watch::Receiver<u64> {
+        self.topics
             .lock()
             .unwrap()
-            .entry(room)
+            .entry(topic)
             .or_insert_with(|| watch::channel(0).0)
             .subscribe()
     }
@@ -215,6 +228,7 @@ impl Replica for MemoryReplica {
         });
         NodeStatus {
             position: Position::after(answered.epoch, SpaceId::MAIN, answered.revision),
+            elapsed_ms: self.elapsed_ms.load(Ordering::Relaxed),
             ..self.status.lock().unwrap().clone()
         }
     }

@@ -21,6 +21,18 @@ pub(crate) fn write(object: &mut Object) -> String {
     serde_json::to_string(object).expect("a JSON value can be written")
 }
 
+/// Canonical text of any value but null.
+pub(crate) fn canonical_value(text: &str) -> Result<String, String> {
+    match serde_json::from_str(text) {
+        Ok(Value::Null) => Err("null is no value".to_owned()),
+        Ok(mut value) => {
+            value.sort_all_objects();
+            Ok(serde_json::to_string(&value).expect("a JSON value can be written"))
+        }
+        Err(error) => Err(format!("not JSON: {error}")),
+    }
+}
+
 /// JSON Merge Patch (RFC 7396) of two canonical texts.
 pub(crate) fn merge(target: Option<&str>, patch: &str) -> Result<String, String> {
     let mut object = target.map_or(Ok(Object::new()), parse)?;

@@ -5,7 +5,7 @@ use bincode::{Decode, Encode};
 
 use crate::codec::{self, DecodeError, Kind};
 use crate::entity::{Role, RoomKind};
-use crate::ids::{Revision, Seq, SpaceId};
+use crate::ids::{FencingToken, Revision, RunId, Seq, SpaceId, TokenHash, WaiterId};
 
 /// The two clocks of an entry, stamped by the leader that proposes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
@@ -80,6 +80,8 @@ pub enum Caller {
     Root,
     /// A user's name (open mode). Unknown: `Unauthenticated`.
     User(String),
+    /// Whoever signed in and got this token. Unknown, expired or revoked: `Unauthenticated`.
+    Session(TokenHash),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -102,7 +104,7 @@ pub struct Conditions {
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct IfLock {
     pub name: String,
-    pub token: u64,
+    pub token: FencingToken,
 }
 
 /// A field of a merge patch (RFC 7396).
@@ -173,20 +175,108 @@ pub enum Command {
     RaiseVersion {
         to: u32,
     },
+    /// Another text for a message; the earlier one stays readable among its revisions.
+    EditMessage {
+        room: String,
+        seq: Seq,
+        text: String,
+    },
+    /// Takes a message's content away, that of its revisions too; the seq stays.
+    RedactMessage {
+        room: String,
+        seq: Seq,
+    },
+    /// Signs a user in. For root: the node has verified the password.
+    CreateSession {
+        user: String,
+        /// What the password was verified against. Another one by now: `Unauthenticated`.
+        password_hash: String,
+        token: TokenHash,
+        device: Option<String>,
+        /// On the replicated clock.
+        ttl_ms: u64,
+    },
+    /// Signs the caller out: the session that he asks with.
+    EndSession,
+    AcquireLock {
+        lock: String,
+        owner: String,
+        /// Counted from the grant, on the replicated clock.
+        ttl_ms: u64,
+        /// 0: now or never.
+        wait_ms: u64,
+        /// A JSON value as text, for those who look at the lock.
+        data: Option<String>,
+        waiter: WaiterId,
+        home: Home,
+    },
+    RenewLock {
+        lock: String,
+        token: FencingToken,
+        /// None: the one that it was taken with.
+        ttl_ms: Option<u64>,
+    },
+    ReleaseLock {
+        lock: String,
+        token: FencingToken,
+    },
+    /// Whoever asked under this id is gone: he no longer waits, and gives back what he has been granted
+    /// without hearing of it. For root: the node at which he waited.
+    AbandonLock {
+        lock: String,
+        waiter: WaiterId,
+    },
+    /// Those who waited at this node, except at this run of it, wait no more. For root: the leader, when
+    /// the node is gone, and the node itself when it is back.
+    DropWaiters {
+        node: u64,
+        except: Option<RunId>,
+    },
+    /// Sweeps what has expired: locks, waiters and sessions, a bounded number. For root: the leader. Whether
+    /// something has expired does not depend on it.
+    Tick,
+}
+
+/// Where somebody waits for a lock: a node, and which run of its process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct Home {
+    pub node: u64,
+    pub run: RunId,
 }
 
 impl Command {
+    /// What is decided can be answered again. A session's token is told once, to whoever signed in; and what
+    /// the nodes themselves propose, they propose until it is so.
+    pub fn takes_key(&self) -> bool {
+        !matches!(
+            self,
+            Command::CreateSession { .. } | Command::AbandonLock { .. } | Command::DropWaiters { .. } | Command::Tick
+        )
+    }
+
     /// Gives space back, or takes none: goes on while the disk is too full for anything else.
     pub fn makes_room(&self) -> bool {
         match self {
-            Command::DeleteUser { .. } | Command::DeleteRoom { .. } | Command::RemoveMember { .. } => true,
+            Command::DeleteUser { .. }
+            | Command::DeleteRoom { .. }
+            | Command::RemoveMember { .. }
+            | Command::RedactMessage { .. }
+            | Command::EndSession
+            | Command::ReleaseLock { .. }
+            | Command::AbandonLock { .. }
+            | Command::DropWaiters { .. }
+            | Command::Tick => true,
             Command::CreateUser { .. }
             | Command::UpdateUser { .. }
             | Command::CreateRoom { .. }
             | Command::UpdateRoom { .. }
             | Command::PutMember { .. }
             | Command::Send { .. }
-            | Command::RaiseVersion { .. } => false,
+            | Command::RaiseVersion { .. }
+            | Command::EditMessage { .. }
+            | Command::CreateSession { .. }
+            | Command::AcquireLock { .. }
+            | Command::RenewLock { .. } => false,
         }
     }
 }

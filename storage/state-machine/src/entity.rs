@@ -3,7 +3,7 @@
 
 use bincode::{Decode, Encode};
 
-use crate::ids::{Revision, RoomId, Seq, UserId};
+use crate::ids::{FencingToken, Revision, RoomId, Seq, UserId};
 
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct User {
@@ -77,4 +77,55 @@ pub struct Message {
     pub attributes: Option<String>,
     pub edited_at_ms: Option<u64>,
     pub redacted_at_ms: Option<u64>,
+}
+
+/// An earlier text of a message.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct MessageRevision {
+    /// The change that brought the text.
+    pub rev: Revision,
+    pub text: String,
+    /// When it was sent, or edited to be this.
+    pub at_ms: u64,
+}
+
+/// A lock as it is shown. Times are those of the replicated clock.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Lock {
+    pub lock: String,
+    pub holder: Option<LockHolder>,
+    /// First come, first served; at most [`crate::limits::LOCK_WAITERS_SHOWN_MAX`] of them.
+    pub queue: Vec<LockWaiter>,
+    /// How many wait, shown or not.
+    pub waiters: u32,
+    pub last_token: FencingToken,
+    pub rev: Revision,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct LockHolder {
+    pub owner: String,
+    pub token: FencingToken,
+    pub expires_ms: u64,
+    /// A JSON value as text.
+    pub data: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct LockWaiter {
+    pub owner: String,
+    /// Since when.
+    pub asked_ms: u64,
+}
+
+/// What became of somebody who waits for a lock.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum LockWait {
+    Waiting,
+    Granted {
+        token: FencingToken,
+        expires_ms: u64,
+    },
+    /// His time was over, he was given up, or what he was granted is gone again.
+    Over,
 }

@@ -3,7 +3,7 @@
 
 use bincode::{Decode, Encode};
 
-use crate::ids::{Revision, RoomId, Seq, SpaceId};
+use crate::ids::{LockId, Revision, RoomId, Seq, SpaceId, TokenHash};
 
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Event {
@@ -27,4 +27,19 @@ pub enum EventBody {
     Room,
     /// The room is gone; its stream ends.
     RoomDeleted,
+    /// The message has another text.
+    Edited { seq: Seq },
+    /// The message's content is gone.
+    Redacted { seq: Seq },
+}
+
+/// What somebody on a node can wait for. Named by a command's outcome on every node, never stored or sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Topic {
+    /// Something in the room may have changed.
+    Room(RoomId),
+    /// The lock has another holder, or none, or somebody no longer waits for it.
+    Lock(LockId),
+    /// The session has ended.
+    Session(TokenHash),
 }

@@ -4,8 +4,9 @@
 //! (text, attributes) and `BadRequest` where it is a label.
 
 use crate::limits::{
-    ATTRIBUTES_BYTES_MAX, DISPLAY_NAME_BYTES_MAX, EMAIL_BYTES_MAX, KEY_BYTES_MAX, KIND_BYTES_MAX, TEXT_BYTES_MAX,
-    TIME_MS_MAX, TITLE_BYTES_MAX,
+    ATTRIBUTES_BYTES_MAX, DEVICE_BYTES_MAX, DISPLAY_NAME_BYTES_MAX, EMAIL_BYTES_MAX, KEY_BYTES_MAX, KIND_BYTES_MAX,
+    LOCK_DATA_BYTES_MAX, LOCK_OWNER_BYTES_MAX, LOCK_TTL_MS_MAX, LOCK_TTL_MS_MIN, LOCK_WAIT_MS_MAX, SESSION_TTL_MS_MAX,
+    SESSION_TTL_MS_MIN, TEXT_BYTES_MAX, TIME_MS_MAX, TITLE_BYTES_MAX,
 };
 use crate::names;
 use crate::rejection::{Code, Rejection};
@@ -93,6 +94,56 @@ pub fn sent_at_ms(value: u64) -> Result<(), Rejection> {
         return Err(bad("sent_at is after the year 9999"));
     }
     Ok(())
+}
+
+/// 1–128 bytes without control characters.
+pub fn lock_owner(value: &str) -> Result<(), Rejection> {
+    if value.is_empty() {
+        return Err(bad("owner must not be empty"));
+    }
+    label("owner", value, LOCK_OWNER_BYTES_MAX)
+}
+
+pub fn lock_ttl_ms(value: u64) -> Result<(), Rejection> {
+    range("ttl_ms", value, LOCK_TTL_MS_MIN, LOCK_TTL_MS_MAX)
+}
+
+pub fn lock_wait_ms(value: u64) -> Result<(), Rejection> {
+    range("wait_ms", value, 0, LOCK_WAIT_MS_MAX)
+}
+
+pub fn session_ttl_ms(value: u64) -> Result<(), Rejection> {
+    range("ttl_ms", value, SESSION_TTL_MS_MIN, SESSION_TTL_MS_MAX)
+}
+
+fn range(what: &str, value: u64, min: u64, max: u64) -> Result<(), Rejection> {
+    if (min..=max).contains(&value) {
+        return Ok(());
+    }
+    Err(bad(format!("{what} is from {min} to {max}, this one is {value}")))
+}
+
+/// 1–128 bytes without control characters.
+pub fn device(value: &str) -> Result<(), Rejection> {
+    if value.is_empty() {
+        return Err(bad("device must not be empty"));
+    }
+    label("device", value, DEVICE_BYTES_MAX)
+}
+
+/// The canonical text of a JSON value of at most 4 KiB that is not null.
+pub(crate) fn canonical_lock_data(value: &str) -> Result<String, Rejection> {
+    let text = crate::attributes::canonical_value(value).map_err(|reason| bad(format!("data: {reason}")))?;
+    if text.len() > LOCK_DATA_BYTES_MAX {
+        let detail = format!("data has at most {LOCK_DATA_BYTES_MAX} bytes, this has {}", text.len());
+        return Err(Rejection::new(Code::TooLarge, detail));
+    }
+    Ok(text)
+}
+
+/// What a holder says of himself.
+pub fn lock_data(value: &str) -> Result<(), Rejection> {
+    canonical_lock_data(value).map(drop)
 }
 
 /// A JSON object of at most 16 KiB in canonical form.

@@ -29,6 +29,22 @@ id!(
     UserId(u64)
 );
 id!(
+    /// The revision that made the lock; never used again.
+    LockId(u64)
+);
+id!(
+    /// Names a request for a lock: made by the node that took it in, so that the node can ask what became of it.
+    WaiterId(u128)
+);
+id!(
+    /// One run of a node's process, made when it starts: whoever waited at an earlier run is gone.
+    RunId(u128)
+);
+id!(
+    /// A fencing token: `epoch·2^44 + revision` of the grant, so that it only grows, also over a restore.
+    FencingToken(u64)
+);
+id!(
     /// A message's place in its room: 1, 2, 3 … with no gap. 0 means "none".
     Seq(u64)
 );
@@ -40,6 +56,19 @@ id!(
     /// Counts restores: a restored backup starts a new one, so that positions of the old are refused.
     Epoch(u32)
 );
+
+/// A session's token by its hash (256 bits): the token itself is known to nobody but its holder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub struct TokenHash(pub [u8; 32]);
+
+impl FencingToken {
+    /// Revisions of one epoch fill these bits: 17 million million changes.
+    const REVISION_BITS: u32 = 44;
+
+    pub fn new(epoch: Epoch, revision: Revision) -> Self {
+        Self((u64::from(epoch.0) << Self::REVISION_BITS) + revision.0)
+    }
+}
 
 impl SpaceId {
     pub const MAIN: SpaceId = SpaceId(1);

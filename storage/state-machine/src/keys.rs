@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use crate::ids::{Revision, RoomId, Seq, SpaceId, UserId};
+use crate::ids::{LockId, Revision, RoomId, Seq, SpaceId, TokenHash, UserId};
 
 /// A place in the state of one space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +47,33 @@ pub enum Key<'a> {
     },
     /// The cluster version; none while it is 1.
     Version,
+    /// What is said of all that expires besides idempotency keys: when to look next, and counters.
+    Timers,
+    /// The queue in which locks, waiters and sessions expire.
+    Expiry { at_ms: u64, what: Expiring },
+    /// An earlier text of a message, under the change that brought it.
+    MessageRevision { room: RoomId, seq: Seq, rev: Revision },
+    /// A session, by its token's hash.
+    Session { token: TokenHash },
+    /// A session of the user, by the change that began it.
+    UserSession { user: UserId, began: Revision },
+    /// A lock: who holds it.
+    Lock { lock: LockId },
+    /// Which lock has the name.
+    LockName { name: &'a str },
+    /// Somebody who waits for the lock, by the change with which he began to: first come, first served.
+    Waiter { lock: LockId, since: Revision },
+    /// The same, by the node at which he waits.
+    HomeWaiter { node: u64, lock: LockId, since: Revision },
+}
+
+/// What expires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expiring {
+    /// What is held expires, or what is free is forgotten.
+    Lock(LockId),
+    Waiter(LockId, Revision),
+    Session(UserId, Revision),
 }
 
 /// The first byte after the space. Tags are never reused.
@@ -65,6 +92,22 @@ mod tag {
     pub(super) const FEED: u8 = 0x32;
     pub(super) const DEDUP: u8 = 0x40;
     pub(super) const DEDUP_EXPIRY: u8 = 0x41;
+    pub(super) const TIMERS: u8 = 0x03;
+    pub(super) const EXPIRY: u8 = 0x42;
+    pub(super) const MESSAGE_REVISION: u8 = 0x33;
+    pub(super) const SESSION: u8 = 0x12;
+    pub(super) const USER_SESSION: u8 = 0x13;
+    pub(super) const LOCK: u8 = 0x50;
+    pub(super) const LOCK_NAME: u8 = 0x51;
+    pub(super) const WAITER: u8 = 0x52;
+    pub(super) const HOME_WAITER: u8 = 0x53;
+}
+
+/// What expires, in the key of the queue. Tags are never reused.
+mod expiring {
+    pub(super) const LOCK: u8 = 1;
+    pub(super) const WAITER: u8 = 2;
+    pub(super) const SESSION: u8 = 3;
 }
 
 /// Keys that lie together.
@@ -72,12 +115,42 @@ mod tag {
 pub enum Group {
     UserNames,
     RoomNames,
-    Members { room: RoomId },
-    UserRooms { user: UserId },
-    Messages { room: RoomId },
-    ClientIds { room: RoomId },
-    Feed { room: RoomId },
+    Members {
+        room: RoomId,
+    },
+    UserRooms {
+        user: UserId,
+    },
+    Messages {
+        room: RoomId,
+    },
+    ClientIds {
+        room: RoomId,
+    },
+    Feed {
+        room: RoomId,
+    },
     DedupExpiries,
+    Expiries,
+    /// Earlier texts of a room's messages.
+    RoomRevisions {
+        room: RoomId,
+    },
+    /// Earlier texts of one message.
+    MessageRevisions {
+        room: RoomId,
+        seq: Seq,
+    },
+    UserSessions {
+        user: UserId,
+    },
+    LockNames,
+    Waiters {
+        lock: LockId,
+    },
+    HomeWaiters {
+        node: u64,
+    },
 }
 
 impl<'a> Key<'a> {
@@ -111,6 +184,28 @@ impl<'a> Key<'a> {
                 .number(expires_ms)
                 .number(caller.0)
                 .text(key),
+            Key::Timers => Writer::new(space, tag::TIMERS),
+            Key::Expiry { at_ms, what } => {
+                let at = Writer::new(space, tag::EXPIRY).number(at_ms);
+                match what {
+                    Expiring::Lock(lock) => at.byte(expiring::LOCK).number(lock.0),
+                    Expiring::Waiter(lock, since) => at.byte(expiring::WAITER).number(lock.0).number(since.0),
+                    Expiring::Session(user, began) => at.byte(expiring::SESSION).number(user.0).number(began.0),
+                }
+            }
+            Key::MessageRevision { room, seq, rev } => Writer::new(space, tag::MESSAGE_REVISION)
+                .number(room.0)
+                .number(seq.0)
+                .number(rev.0),
+            Key::Session { token } => Writer::new(space, tag::SESSION).bytes(&token.0),
+            Key::UserSession { user, began } => Writer::new(space, tag::USER_SESSION).number(user.0).number(began.0),
+            Key::Lock { lock } => Writer::new(space, tag::LOCK).number(lock.0),
+            Key::LockName { name } => Writer::new(space, tag::LOCK_NAME).text(name),
+            Key::Waiter { lock, since } => Writer::new(space, tag::WAITER).number(lock.0).number(since.0),
+            Key::HomeWaiter { node, lock, since } => Writer::new(space, tag::HOME_WAITER)
+                .number(node)
+                .number(lock.0)
+                .number(since.0),
         }
         .0
     }
@@ -165,6 +260,41 @@ impl<'a> Key<'a> {
                 caller: UserId(reader.number()?),
                 key: reader.text()?,
             },
+            tag::TIMERS => Key::Timers,
+            tag::EXPIRY => Key::Expiry {
+                at_ms: reader.number()?,
+                what: match reader.take::<1>()?[0] {
+                    expiring::LOCK => Expiring::Lock(LockId(reader.number()?)),
+                    expiring::WAITER => Expiring::Waiter(LockId(reader.number()?), Revision(reader.number()?)),
+                    expiring::SESSION => Expiring::Session(UserId(reader.number()?), Revision(reader.number()?)),
+                    _ => return None,
+                },
+            },
+            tag::MESSAGE_REVISION => Key::MessageRevision {
+                room: RoomId(reader.number()?),
+                seq: Seq(reader.number()?),
+                rev: Revision(reader.number()?),
+            },
+            tag::SESSION => Key::Session {
+                token: TokenHash(reader.take()?),
+            },
+            tag::USER_SESSION => Key::UserSession {
+                user: UserId(reader.number()?),
+                began: Revision(reader.number()?),
+            },
+            tag::LOCK => Key::Lock {
+                lock: LockId(reader.number()?),
+            },
+            tag::LOCK_NAME => Key::LockName { name: reader.text()? },
+            tag::WAITER => Key::Waiter {
+                lock: LockId(reader.number()?),
+                since: Revision(reader.number()?),
+            },
+            tag::HOME_WAITER => Key::HomeWaiter {
+                node: reader.number()?,
+                lock: LockId(reader.number()?),
+                since: Revision(reader.number()?),
+            },
             _ => return None,
         };
         reader.0.is_empty().then_some((space, key))
@@ -183,6 +313,15 @@ impl Group {
             Group::ClientIds { room } => Writer::new(space, tag::CLIENT_ID).number(room.0),
             Group::Feed { room } => Writer::new(space, tag::FEED).number(room.0),
             Group::DedupExpiries => Writer::new(space, tag::DEDUP_EXPIRY),
+            Group::Expiries => Writer::new(space, tag::EXPIRY),
+            Group::RoomRevisions { room } => Writer::new(space, tag::MESSAGE_REVISION).number(room.0),
+            Group::MessageRevisions { room, seq } => {
+                Writer::new(space, tag::MESSAGE_REVISION).number(room.0).number(seq.0)
+            }
+            Group::UserSessions { user } => Writer::new(space, tag::USER_SESSION).number(user.0),
+            Group::LockNames => Writer::new(space, tag::LOCK_NAME),
+            Group::Waiters { lock } => Writer::new(space, tag::WAITER).number(lock.0),
+            Group::HomeWaiters { node } => Writer::new(space, tag::HOME_WAITER).number(node),
         }
         .0;
         let end = after_prefix(&start);
@@ -223,6 +362,15 @@ impl Writer {
 
     fn small(mut self, number: u32) -> Self {
         self.0.extend_from_slice(&number.to_be_bytes());
+        self
+    }
+
+    fn byte(self, byte: u8) -> Self {
+        self.bytes(&[byte])
+    }
+
+    fn bytes(mut self, bytes: &[u8]) -> Self {
+        self.0.extend_from_slice(bytes);
         self
     }
 

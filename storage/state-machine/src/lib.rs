@@ -1,4 +1,4 @@
-//! The rules of Quorate: users, rooms, members and messages, as pure functions over a key-value view.
+//! The rules of Quorate: users, rooms, members, messages, sessions and locks, as pure functions over a key-value view.
 //!
 //! This crate knows no disk, no network, no clock, no randomness and no async. It is what every
 //! replica runs over the same commands in the same order, so two replicas hold the same bytes.
@@ -27,10 +27,14 @@ pub mod version;
 pub mod view;
 
 pub use apply::{Outcome, apply};
-pub use command::{Caller, Command, Conditions, EntryMeta, Envelope, Idempotency, IfLock, PackedEntry};
-pub use entity::{Member, Message, Role, Room, RoomKind, User};
-pub use event::{Event, EventBody};
-pub use ids::{Epoch, Position, Revision, RoomId, Seq, SpaceId, UserId};
+pub use command::{Caller, Command, Conditions, EntryMeta, Envelope, Home, Idempotency, IfLock, PackedEntry};
+pub use entity::{
+    Lock, LockHolder, LockWait, LockWaiter, Member, Message, MessageRevision, Role, Room, RoomKind, User,
+};
+pub use event::{Event, EventBody, Topic};
+pub use ids::{
+    Epoch, FencingToken, LockId, Position, Revision, RoomId, RunId, Seq, SpaceId, TokenHash, UserId, WaiterId,
+};
 pub use memory::{Memory, MemoryView, state_hash};
 pub use query::{Answer, Page, Query, query};
 pub use rejection::{Code, Fatal, Rejection};

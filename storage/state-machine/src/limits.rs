@@ -46,6 +46,42 @@ pub const DEDUP_RECORDS_MAX: u64 = 16_000_000;
 /// shrinks.
 pub const DEDUP_SWEPT_MAX: usize = 4;
 
+/// A lock's ttl. Below the shortest, a renewal over a network would be a matter of luck; above the longest, a
+/// dead holder is in everybody's way.
+pub const LOCK_TTL_MS_MIN: u64 = 100;
+pub const LOCK_TTL_MS_MAX: u64 = 3_600_000;
+/// How long somebody may wait for a lock: as long as it can be held without a renewal.
+pub const LOCK_WAIT_MS_MAX: u64 = LOCK_TTL_MS_MAX;
+/// What a holder says of himself, as JSON: it is read with every list.
+pub const LOCK_DATA_BYTES_MAX: usize = 4 << 10;
+/// The owner of a lock: a label for people, as long as a name.
+pub const LOCK_OWNER_BYTES_MAX: usize = NAME_BYTES_MAX;
+/// Who waits for one lock. At the bound more are refused as rate limited: the one behind a thousand others is
+/// better told now. One command may have to walk over all of them.
+pub const LOCK_WAITERS_MAX: u32 = 1000;
+/// Of those who wait, so many are shown; their number is always.
+pub const LOCK_WAITERS_SHOWN_MAX: usize = 100;
+/// Locks, held or not: some 200 bytes each. At the bound new names are refused as rate limited.
+pub const LOCKS_MAX: u64 = 1_000_000;
+/// A lock that nobody holds is forgotten after this time on the replicated clock: its last token is no longer
+/// shown. Tokens grow all the same, because they are made of revisions.
+pub const LOCK_KEPT_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// A session, on the replicated clock.
+pub const SESSION_TTL_MS_MIN: u64 = 1000;
+pub const SESSION_TTL_MS_MAX: u64 = 366 * 24 * 60 * 60 * 1000;
+/// Sessions of one user. At the bound a new one ends the oldest, so that nobody is locked out.
+pub const USER_SESSIONS_MAX: usize = 100;
+/// The device that a session is for: a label.
+pub const DEVICE_BYTES_MAX: usize = 128;
+
+/// Earlier texts of one message. At the bound an edit is refused as a conflict.
+pub const MESSAGE_REVISIONS_MAX: usize = 1000;
+
+/// What has expired and is swept by one entry: bounds the time that applying it takes.
+pub const TICK_SWEPT_MAX: usize = 256;
+
+const _: () = assert!(LOCK_WAITERS_SHOWN_MAX <= LOCK_WAITERS_MAX as usize);
 const _: () = assert!(DEDUP_SWEPT_MAX > 1);
 const _: () = assert!(KIND_BYTES_MAX <= NAME_BYTES_MAX);
 const _: () = assert!(TEXT_BYTES_MAX + ATTRIBUTES_BYTES_MAX < BODY_BYTES_MAX);

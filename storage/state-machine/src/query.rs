@@ -6,14 +6,16 @@ mod changes;
 mod check;
 mod history;
 mod lists;
+mod locks;
 
 use crate::command::Caller;
-use crate::entity::{Member, Message, Room, User};
+use crate::entity::{Lock, LockWait, Member, Message, MessageRevision, Room, User};
 use crate::event::Event;
-use crate::ids::{Epoch, Position, Revision, Seq, SpaceId};
+use crate::ids::{Epoch, LockId, Position, Revision, Seq, SpaceId};
+use crate::keys::Key;
 use crate::read::Reader;
-use crate::rejection::{Fatal, Rejection, Stop, settle};
-use crate::rows::SystemRow;
+use crate::rejection::{Code, Fatal, Rejection, Stop, settle};
+use crate::rows::{SystemRow, TimersRow};
 use crate::view::View;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +66,30 @@ pub enum QueryBody {
     },
     /// Nothing but epoch and revision: what `X-Quorate-Position` says.
     Position,
+    /// A message's earlier texts, oldest first, after the cursor (the rev of the last of the page before).
+    MessageRevisions {
+        room: String,
+        seq: Seq,
+        after: Option<Revision>,
+        limit: u32,
+    },
+    /// The user's password hash, to sign him in. For root: the node itself.
+    Credentials {
+        user: String,
+    },
+    Lock {
+        lock: String,
+    },
+    /// By name.
+    Locks {
+        after: Option<String>,
+        limit: u32,
+    },
+    /// What became of a wait. For the node itself: it asks as root.
+    LockWait {
+        lock: LockId,
+        since: Revision,
+    },
 }
 
 /// Which page of a room's history.
@@ -123,6 +149,20 @@ pub enum Answer {
         room: crate::ids::RoomId,
     },
     Position,
+    MessageRevisions {
+        revisions: Vec<MessageRevision>,
+        next: Option<Revision>,
+    },
+    /// None: he cannot sign in.
+    Credentials {
+        password_hash: Option<String>,
+    },
+    Lock(Lock),
+    Locks {
+        locks: Vec<Lock>,
+        next: Option<String>,
+    },
+    LockWait(LockWait),
 }
 
 /// One event of a room's stream, with its position: a client that has seen it resumes after it.
@@ -166,7 +206,7 @@ pub fn query<V: View + ?Sized>(state: &V, query: &Query) -> Result<Answered, Fat
 /// The checks in the order of the contract: 400, 401, then 404 and 403 of the body.
 fn answer<V: View + ?Sized>(read: &Reader<'_, V>, system: &SystemRow, query: &Query) -> Result<Answer, Stop> {
     check::query(query)?;
-    let who = read.who(&query.caller)?;
+    let who = read.who(&query.caller, system.elapsed_ms)?;
     match &query.body {
         QueryBody::User { user } => lists::user(read, user),
         QueryBody::Users { after, limit } => lists::users(read, after.as_deref(), *limit),
@@ -177,6 +217,12 @@ fn answer<V: View + ?Sized>(read: &Reader<'_, V>, system: &SystemRow, query: &Qu
         QueryBody::Messages { room, from, limit } => history::page(read, &who, room, *from, *limit),
         QueryBody::RoomChanges { room, after, limit } => changes::room(read, system, &who, room, *after, *limit),
         QueryBody::Position => Ok(Answer::Position),
+        QueryBody::MessageRevisions { .. } | QueryBody::Credentials { .. } => {
+            Err(Stop::refused(Code::NotFound, "not built yet"))
+        }
+        QueryBody::Lock { lock } => locks::lock(read, system, lock),
+        QueryBody::Locks { after, limit } => locks::locks(read, system, after.as_deref(), *limit),
+        QueryBody::LockWait { lock, since } => locks::wait(read, system, *lock, *since),
     }
 }
 
@@ -189,6 +235,8 @@ pub struct Standing {
     pub elapsed_ms: u64,
     /// The cluster version (see [`crate::version`]).
     pub version: u32,
+    /// On the replicated clock: nothing expires before, and a tick is due then.
+    pub next_expiry_ms: Option<u64>,
 }
 
 pub fn standing<V: View + ?Sized>(state: &V, space: SpaceId) -> Result<Standing, Fatal> {
@@ -199,5 +247,6 @@ pub fn standing<V: View + ?Sized>(state: &V, space: SpaceId) -> Result<Standing,
         revision: system.revision,
         elapsed_ms: system.elapsed_ms,
         version: read.version()?,
+        next_expiry_ms: read.row::<TimersRow>(Key::Timers)?.and_then(|timers| timers.next_ms),
     })
 }

@@ -1,12 +1,15 @@
 //! Typed reads of rows, for apply and query alike.
 
 use crate::command::Caller;
-use crate::entity::{Role, RoomKind};
-use crate::ids::{RoomId, SpaceId, UserId};
-use crate::keys::Key;
+use crate::entity::{Message, Role, RoomKind};
+use crate::ids::{LockId, Revision, RoomId, Seq, SpaceId, TokenHash, UserId};
+use crate::keys::{Group, Key};
 use crate::names;
 use crate::rejection::{Code, Fatal, Rejection, Stop};
-use crate::rows::{MemberRow, RoomNameRow, RoomRow, RoomTailRow, Row, SystemRow, UserNameRow, UserRow, VersionRow};
+use crate::rows::{
+    LockRow, MemberRow, MessageRow, RoomNameRow, RoomRow, RoomTailRow, Row, SessionRow, SystemRow, UserNameRow,
+    UserRow, VersionRow, WaiterRow,
+};
 use crate::version::VERSION_FIRST;
 use crate::view::View;
 
@@ -21,9 +24,20 @@ pub(crate) struct Reader<'a, V: View + ?Sized> {
 pub(crate) struct Who {
     pub(crate) id: UserId,
     pub(crate) name: String,
+    /// The session that he asks with, if he signed in.
+    pub(crate) session: Option<(TokenHash, Revision)>,
 }
 
 impl Who {
+    /// Somebody who asks without a session.
+    pub(crate) fn new(id: UserId, name: String) -> Self {
+        Self {
+            id,
+            name,
+            session: None,
+        }
+    }
+
     pub(crate) fn is_root(&self) -> bool {
         self.id == UserId::ROOT
     }
@@ -77,21 +91,72 @@ impl<V: View + ?Sized> Reader<'_, V> {
         Ok(row.filter(|row| row.user == user))
     }
 
-    /// Who asks; an unknown user is refused as unauthenticated.
-    pub(crate) fn who(&self, caller: &Caller) -> Result<Who, Stop> {
+    /// Who asks, at a time of the replicated clock; an unknown user is refused as unauthenticated.
+    pub(crate) fn who(&self, caller: &Caller, now_ms: u64) -> Result<Who, Stop> {
         match caller {
-            Caller::Root => Ok(Who {
-                id: UserId::ROOT,
-                name: names::ROOT.to_owned(),
-            }),
+            Caller::Root => Ok(Who::new(UserId::ROOT, names::ROOT.to_owned())),
+            Caller::Session(token) => self.signed_in(*token, now_ms),
             Caller::User(name) => match self.user_named(name)? {
-                Some(id) => Ok(Who { id, name: name.clone() }),
+                Some(id) => Ok(Who::new(id, name.clone())),
                 None => Err(Stop::refused(
                     Code::Unauthenticated,
                     format!("there is no user \"{name}\""),
                 )),
             },
         }
+    }
+
+    /// Whose session the token is.
+    fn signed_in(&self, token: TokenHash, now_ms: u64) -> Result<Who, Stop> {
+        let row: Option<SessionRow> = self.row(Key::Session { token })?;
+        let Some(session) = row.filter(|session| session.expires_ms > now_ms) else {
+            return Err(Stop::refused(
+                Code::Unauthenticated,
+                "the token is none of a session, or the session has ended",
+            ));
+        };
+        // A session goes with its user.
+        let user = self.user(session.user)?;
+        Ok(Who {
+            id: session.user,
+            name: user.name,
+            session: Some((token, session.began)),
+        })
+    }
+
+    /// The message as it is now; none if the room or the message is gone.
+    pub(crate) fn message_named(&self, room_name: &str, seq: Seq) -> Result<Option<Message>, Fatal> {
+        let Some(found) = self.room_named(room_name)? else {
+            return Ok(None);
+        };
+        let row: Option<MessageRow> = self.row(Key::Message { room: found.room, seq })?;
+        Ok(row.map(|row| row.entity(room_name.to_owned(), seq)))
+    }
+
+    /// Who waits for the lock, first come first, at most `limit` of them.
+    pub(crate) fn waiters(
+        &self,
+        lock: LockId,
+        row: &LockRow,
+        limit: usize,
+    ) -> Result<Vec<(Revision, WaiterRow)>, Fatal> {
+        if row.waiters == 0 {
+            return Ok(Vec::new());
+        }
+        let from = Key::Waiter {
+            lock,
+            since: row.served,
+        }
+        .encode(self.space);
+        let to = Group::Waiters { lock }.range(self.space).end;
+        let queue = self.view.scan(&from, &to, false, limit)?;
+        let decoded = queue.iter().map(|(key, value)| match Key::decode(key) {
+            Some((_, Key::Waiter { since, .. })) => Ok((since, WaiterRow::from_bytes(value)?)),
+            _ => Err(Fatal::Corrupt(format!(
+                "a key among those who wait for the lock {lock} is none"
+            ))),
+        });
+        decoded.collect()
     }
 
     /// The user that a path names.

@@ -5,9 +5,10 @@
 use bincode::{Decode, Encode};
 
 use crate::codec::{self, DecodeError, Kind};
+use crate::command::Home;
 use crate::entity::{Member, Message, Role, Room, RoomKind, User};
 use crate::event::EventBody;
-use crate::ids::{Epoch, Revision, RoomId, Seq, UserId};
+use crate::ids::{Epoch, FencingToken, LockId, Revision, RoomId, RunId, Seq, TokenHash, UserId, WaiterId};
 use crate::rejection::Rejection;
 
 /// A stored value.
@@ -48,6 +49,15 @@ rows! {
     DedupRow = 1,
     DedupExpiryRow = 1,
     VersionRow = 1,
+    TimersRow = 1,
+    ExpiryRow = 1,
+    MessageRevisionRow = 1,
+    SessionRow = 1,
+    UserSessionRow = 1,
+    LockRow = 1,
+    LockNameRow = 1,
+    WaiterRow = 1,
+    HomeWaiterRow = 1,
 }
 
 /// What every change writes: the revision, and beside it all that would else be a row of its own.
@@ -312,6 +322,24 @@ pub(crate) enum Decided {
     },
     Refused(Rejection),
     VersionRaised,
+    MessageEdited {
+        rev: Revision,
+    },
+    /// Becomes `LockGranted` or `Refused` when the wait ends.
+    LockWaiting {
+        lock: LockId,
+        since: Revision,
+    },
+    LockGranted {
+        token: FencingToken,
+        expires_ms: u64,
+    },
+    /// The owner is not in the command.
+    LockRenewed {
+        owner: String,
+        token: FencingToken,
+        expires_ms: u64,
+    },
 }
 
 /// A place in the queue: all it says is in the key.
@@ -322,6 +350,101 @@ pub(crate) struct DedupExpiryRow {}
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub(crate) struct VersionRow {
     pub(crate) version: u32,
+}
+
+/// What is said of all that expires, besides idempotency keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
+pub(crate) struct TimersRow {
+    /// Nothing expires before; none while there is nothing. Tells without a scan that there is nothing to
+    /// sweep, and lets the sweep begin behind what is already gone.
+    pub(crate) next_ms: Option<u64>,
+    /// How many locks there are, held or not.
+    pub(crate) locks: u64,
+    pub(crate) sessions: u64,
+}
+
+/// A place in the queue: all it says is in the key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct ExpiryRow {}
+
+/// An earlier text.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct MessageRevisionRow {
+    pub(crate) text: String,
+    /// When it was sent, or edited to be this.
+    pub(crate) at_ms: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct SessionRow {
+    pub(crate) user: UserId,
+    /// The change that began it.
+    pub(crate) began: Revision,
+    pub(crate) device: Option<String>,
+    pub(crate) created_at_ms: u64,
+    /// On the replicated clock.
+    pub(crate) expires_ms: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct UserSessionRow {
+    pub(crate) token: TokenHash,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct LockRow {
+    pub(crate) name: String,
+    pub(crate) rev: Revision,
+    pub(crate) last_token: FencingToken,
+    pub(crate) holder: Option<HolderRow>,
+    pub(crate) waiters: u32,
+    /// Nobody who waits began before: lets the search for whose turn it is begin behind those who are gone.
+    pub(crate) served: Revision,
+    /// Its place in the queue of expiry: when the holder's time is over, or the free lock is forgotten.
+    pub(crate) timer_ms: u64,
+}
+
+/// Part of a lock's row.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct HolderRow {
+    pub(crate) owner: String,
+    pub(crate) caller: UserId,
+    pub(crate) token: FencingToken,
+    /// The change with which he asked.
+    pub(crate) since: Revision,
+    /// Who asked last, under the same idempotency key: he may not have heard of the grant.
+    pub(crate) waiter: WaiterId,
+    /// What it was taken with.
+    pub(crate) ttl_ms: u64,
+    /// On the replicated clock.
+    pub(crate) expires_ms: u64,
+    pub(crate) data: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct LockNameRow {
+    pub(crate) lock: LockId,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct WaiterRow {
+    pub(crate) owner: String,
+    pub(crate) caller: UserId,
+    /// Who asked last, under the same idempotency key.
+    pub(crate) waiter: WaiterId,
+    pub(crate) home: Home,
+    pub(crate) ttl_ms: u64,
+    /// On the replicated clock, as the deadline.
+    pub(crate) asked_ms: u64,
+    pub(crate) deadline_ms: u64,
+    pub(crate) data: Option<String>,
+    /// Under which idempotency key of the caller he asked: the record says that he waits.
+    pub(crate) key: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct HomeWaiterRow {
+    pub(crate) run: RunId,
 }
 
 #[cfg(test)]

@@ -9,29 +9,32 @@
 //! |---|---|
 //! | 1 | everything that is not listed below |
 //! | 2 | a member of the Raft cluster may take the place of another in one change (`replaces`), and membership entries say so |
+//! | 3 | locks, sessions, edited and redacted messages |
 //!
 //! Whoever adds a command, a field or a rule raises [`VERSION_MAX`], adds a line above and a constant below,
 //! and asks the version before using it: [`needed`] for a command, the constant for anything else.
 
-use crate::command::Command;
+use crate::command::{Caller, Command, Envelope};
 
 /// The oldest cluster version that this build can be part of.
 pub const VERSION_MIN: u32 = 1;
 /// The newest.
-pub const VERSION_MAX: u32 = 2;
+pub const VERSION_MAX: u32 = 3;
 
 /// Of a state that has never been raised.
 pub const VERSION_FIRST: u32 = 1;
 /// From this version on a member may take the place of another in one change of the membership.
 pub const REPLACES: u32 = 2;
 
+/// From this version on there are locks, sessions, edited and redacted messages.
+pub const LOCKS_SESSIONS_EDITS: u32 = 3;
+
 const _: () = assert!(VERSION_FIRST <= VERSION_MAX && VERSION_MIN <= VERSION_MAX);
 
 /// The cluster version from which on a command may be applied.
 pub fn needed(command: &Command) -> u32 {
     match command {
-        // No command that is in use needs more than the first version yet. This one is for the tests of
-        // the refusal.
+        // For the tests of the refusal.
         #[cfg(test)]
         Command::DeleteRoom { room } if room == "needs-version-2" => 2,
         Command::CreateUser { .. }
@@ -44,5 +47,24 @@ pub fn needed(command: &Command) -> u32 {
         | Command::RemoveMember { .. }
         | Command::Send { .. }
         | Command::RaiseVersion { .. } => VERSION_FIRST,
+        Command::EditMessage { .. }
+        | Command::RedactMessage { .. }
+        | Command::CreateSession { .. }
+        | Command::EndSession
+        | Command::AcquireLock { .. }
+        | Command::RenewLock { .. }
+        | Command::ReleaseLock { .. }
+        | Command::AbandonLock { .. }
+        | Command::DropWaiters { .. }
+        | Command::Tick => LOCKS_SESSIONS_EDITS,
     }
+}
+
+/// The cluster version that a node asks for before it proposes an envelope: an older build could not read it.
+pub fn needed_by(envelope: &Envelope) -> u32 {
+    let caller = match envelope.caller {
+        Caller::Root | Caller::User(_) => VERSION_FIRST,
+        Caller::Session(_) => LOCKS_SESSIONS_EDITS,
+    };
+    caller.max(needed(&envelope.command))
 }

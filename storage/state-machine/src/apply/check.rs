@@ -15,11 +15,15 @@ pub(super) fn envelope(envelope: &mut Envelope) -> Result<(), Rejection> {
     if envelope.space != SpaceId::MAIN {
         return Err(bad(format!("there is no space {}", envelope.space)));
     }
-    if let Caller::User(name) = &envelope.caller {
-        names::check("caller", name)?;
+    match &envelope.caller {
+        Caller::User(name) => names::check("caller", name)?,
+        Caller::Root | Caller::Session(_) => {}
     }
     if let Some(idempotency) = &envelope.idempotency {
         fields::idempotency_key(&idempotency.key)?;
+        if !envelope.command.takes_key() {
+            return Err(bad("this command takes no Idempotency-Key"));
+        }
     }
     if let Some(lock) = &envelope.conditions.if_lock {
         names::check("If-Lock", &lock.name)?;
@@ -91,6 +95,49 @@ fn command(command: &mut Command) -> Result<(), Rejection> {
         }
         // Whether it goes up is a question to the state.
         Command::RaiseVersion { to: _ } => Ok(()),
+        Command::EditMessage { room, seq: _, text } => {
+            names::check("room", room)?;
+            fields::text(text)
+        }
+        Command::RedactMessage { room, seq: _ } => names::check("room", room),
+        Command::CreateSession {
+            user,
+            password_hash,
+            token: _,
+            device,
+            ttl_ms,
+        } => {
+            names::check("user", user)?;
+            hash(password_hash)?;
+            device.as_deref().map_or(Ok(()), fields::device)?;
+            fields::session_ttl_ms(*ttl_ms)
+        }
+        Command::AcquireLock {
+            lock,
+            owner,
+            ttl_ms,
+            wait_ms,
+            data,
+            waiter: _,
+            home: _,
+        } => {
+            names::check("lock", lock)?;
+            fields::lock_owner(owner)?;
+            fields::lock_ttl_ms(*ttl_ms)?;
+            fields::lock_wait_ms(*wait_ms)?;
+            if let Some(text) = data {
+                *text = fields::canonical_lock_data(text)?;
+            }
+            Ok(())
+        }
+        Command::RenewLock { lock, token: _, ttl_ms } => {
+            names::check("lock", lock)?;
+            ttl_ms.map_or(Ok(()), fields::lock_ttl_ms)
+        }
+        Command::ReleaseLock { lock, token: _ } | Command::AbandonLock { lock, waiter: _ } => {
+            names::check("lock", lock)
+        }
+        Command::EndSession | Command::DropWaiters { .. } | Command::Tick => Ok(()),
         Command::Send { room, messages, batch } => {
             names::check("room", room)?;
             if messages.is_empty() || (!*batch && messages.len() > 1) {

@@ -3,12 +3,12 @@
 
 use super::outcome::Response;
 use crate::command::Conditions;
-use crate::event::{Event, EventBody};
+use crate::event::{Event, EventBody, Topic};
 use crate::ids::{Revision, RoomId, SpaceId};
 use crate::keys::{Group, Key};
 use crate::read::{Reader, Who};
 use crate::rejection::{Code, Fatal, Stop};
-use crate::rows::{FeedRow, Row, SystemRow};
+use crate::rows::{FeedRow, Row, SystemRow, TimersRow};
 use crate::view::{Overlay, View};
 
 pub(super) struct Context<'a, V: View> {
@@ -20,9 +20,18 @@ pub(super) struct Context<'a, V: View> {
     /// For showing.
     pub(super) wall_ms: u64,
     pub(super) system: SystemRow,
+    /// The caller's idempotency key, for what is decided later than the command.
+    pub(super) key: Option<String>,
     conditions: Conditions,
     changed: bool,
-    events: Vec<Event>,
+    told: Told,
+}
+
+/// What a command tells the watchers.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    pub(super) events: Vec<Event>,
+    pub(super) topics: Vec<Topic>,
 }
 
 /// A command that was not refused.
@@ -47,6 +56,7 @@ impl<'a, V: View> Context<'a, V> {
         space: SpaceId,
         who: Who,
         conditions: Conditions,
+        key: Option<String>,
         system: SystemRow,
         wall_ms: u64,
     ) -> Self {
@@ -58,18 +68,19 @@ impl<'a, V: View> Context<'a, V> {
             rev,
             wall_ms,
             system,
+            key,
             conditions,
             changed: false,
-            events: Vec::new(),
+            told: Told::default(),
         }
     }
 
     /// The counters after the command, whether it changed anything, and what it tells the watchers.
-    pub(super) fn finish(mut self) -> (SystemRow, bool, Vec<Event>) {
+    pub(super) fn finish(mut self) -> (SystemRow, bool, Told) {
         if self.changed {
             self.system.revision = self.rev;
         }
-        (self.system, self.changed, self.events)
+        (self.system, self.changed, self.told)
     }
 
     pub(super) fn read(&self) -> Reader<'_, Overlay<V>> {
@@ -111,7 +122,7 @@ impl<'a, V: View> Context<'a, V> {
 
     /// Tells the watchers, and no one later.
     pub(super) fn tell(&mut self, room: RoomId, body: EventBody) {
-        self.events.push(Event {
+        self.told.events.push(Event {
             space: self.space,
             room,
             rev: self.rev,
@@ -119,12 +130,26 @@ impl<'a, V: View> Context<'a, V> {
         });
     }
 
+    /// Wakes those who wait for this.
+    pub(super) fn wake(&mut self, topic: Topic) {
+        self.told.topics.push(topic);
+    }
+
+    /// The replicated clock, as this entry has it.
+    pub(super) fn now_ms(&self) -> u64 {
+        self.system.elapsed_ms
+    }
+
+    pub(super) fn timers(&self) -> Result<TimersRow, Fatal> {
+        Ok(self.read().row(Key::Timers)?.unwrap_or_default())
+    }
+
     /// Tells the watchers, and writes the event to the room's feed for those who come later. One
     /// command tells one thing about a room, and no command tells a room's feed something and sends
     /// messages to it too: a position inside a revision counts either feed events or messages.
     pub(super) fn tell_and_record(&mut self, room: RoomId, body: EventBody) {
         debug_assert!(
-            self.events.last().is_none_or(|event| event.room != room),
+            self.told.events.last().is_none_or(|event| event.room != room),
             "one event a room and command"
         );
         self.put(
@@ -142,9 +167,7 @@ impl<'a, V: View> Context<'a, V> {
     /// Called after the checks of 404 and 403 and before those of 409 and 422.
     pub(super) fn check_conditions(&self, entity: Option<Revision>) -> Result<(), Stop> {
         if let Some(lock) = &self.conditions.if_lock {
-            // This version knows no locks, so none is held.
-            let detail = format!("the lock \"{}\" is not held with token {}", lock.name, lock.token);
-            return Err(Stop::refused(Code::LockLost, detail));
+            super::lock::check_held(self, lock)?;
         }
         if let Some(wanted) = self.conditions.if_match
             && entity != Some(wanted)

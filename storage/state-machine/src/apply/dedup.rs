@@ -60,12 +60,8 @@ pub(super) fn look_up<V: View>(
             return Ok(Found::Refused(Rejection::new(Code::IdempotencyMismatch, detail)));
         }
         let read = Reader { view: state, space };
-        return Ok(Found::Before(answer_again(
-            &read,
-            who,
-            command,
-            record.decided.clone(),
-        )?));
+        let again = answer_again(&read, who, command, record.decided.clone(), system.elapsed_ms)?;
+        return Ok(Found::Before(again));
     }
     let sweepable = system.dedup_oldest_ms.is_some_and(|oldest| oldest <= system.elapsed_ms);
     if system.dedup_records >= DEDUP_RECORDS_MAX && record.is_none() && !sweepable {
@@ -80,8 +76,27 @@ pub(super) fn look_up<V: View>(
     }))
 }
 
+/// What tells apart commands whose answers are of the same type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kept {
+    Update,
+    Renewal,
+    Other,
+}
+
+impl Kept {
+    pub(super) fn of(command: &Command) -> Self {
+        match command {
+            Command::UpdateUser { .. } | Command::UpdateRoom { .. } => Kept::Update,
+            Command::RenewLock { .. } => Kept::Renewal,
+            _ => Kept::Other,
+        }
+    }
+}
+
 /// What a record keeps of an answer.
-pub(super) fn decided(response: Result<&Response, &Rejection>, update: bool) -> Decided {
+pub(super) fn decided(response: Result<&Response, &Rejection>, command: Kept, now_ms: u64) -> Decided {
+    let update = command == Kept::Update;
     match response {
         Ok(Response::User(User { id, rev, .. })) if update => Decided::UserUpdated { id: *id, rev: *rev },
         Ok(Response::User(User {
@@ -124,6 +139,29 @@ pub(super) fn decided(response: Result<&Response, &Rejection>, update: bool) -> 
             rev: *rev,
         },
         Ok(Response::VersionRaised { .. }) => Decided::VersionRaised,
+        Ok(Response::Message(message)) => Decided::MessageEdited { rev: message.rev },
+        Ok(Response::LockWaiting { lock, since }) => Decided::LockWaiting {
+            lock: *lock,
+            since: *since,
+        },
+        Ok(Response::LockHeld {
+            owner,
+            token,
+            expires_in_ms,
+        }) => {
+            let (token, expires_ms) = (*token, now_ms.saturating_add(*expires_in_ms));
+            match command {
+                Kept::Renewal => Decided::LockRenewed {
+                    owner: owner.clone(),
+                    token,
+                    expires_ms,
+                },
+                Kept::Update | Kept::Other => Decided::LockGranted { token, expires_ms },
+            }
+        }
+        Ok(Response::SessionCreated { .. } | Response::Swept { .. }) => {
+            unreachable!("a key with one of these commands is refused")
+        }
         Err(rejection) => Decided::Refused(rejection.clone()),
     }
 }
@@ -135,6 +173,7 @@ fn answer_again<V: View + ?Sized>(
     who: &Who,
     command: &Command,
     decided: Decided,
+    now_ms: u64,
 ) -> Result<Result<Response, Rejection>, Fatal> {
     let response = match (decided, command) {
         (Decided::Refused(rejection), _) => return Ok(Err(rejection)),
@@ -234,6 +273,30 @@ fn answer_again<V: View + ?Sized>(
             }
         }
         (Decided::VersionRaised, Command::RaiseVersion { to }) => Response::VersionRaised { version: *to },
+        (Decided::MessageEdited { rev }, Command::EditMessage { room, seq, .. }) => {
+            match read.message_named(room, *seq)? {
+                Some(message) => Response::Message(Box::new(message)),
+                None => return Ok(Err(gone("message", rev))),
+            }
+        }
+        (Decided::LockWaiting { lock, since }, Command::AcquireLock { .. }) => Response::LockWaiting { lock, since },
+        (Decided::LockGranted { token, expires_ms }, Command::AcquireLock { owner, .. }) => Response::LockHeld {
+            owner: owner.clone(),
+            token,
+            expires_in_ms: expires_ms.saturating_sub(now_ms),
+        },
+        (
+            Decided::LockRenewed {
+                owner,
+                token,
+                expires_ms,
+            },
+            Command::RenewLock { .. },
+        ) => Response::LockHeld {
+            owner,
+            token,
+            expires_in_ms: expires_ms.saturating_sub(now_ms),
+        },
         // The fingerprint is a hash: another command under the same one is as good as impossible.
         (_, _) => {
             let detail = "the Idempotency-Key was used with another request";
@@ -260,6 +323,25 @@ fn runs(seqs: &[Seq]) -> Vec<(Seq, u64)> {
         }
     }
     runs
+}
+
+/// What was left open when the record was written has been decided. Nothing, if the record has expired.
+pub(super) fn decide_later<V: View>(
+    state: &mut Overlay<V>,
+    space: SpaceId,
+    caller: UserId,
+    key: &str,
+    open: &Decided,
+    decided: Decided,
+) -> Result<(), Fatal> {
+    let place = Key::Dedup { caller, key }.encode(space);
+    let record = state.get_once(&place)?.map(|bytes| DedupRow::from_bytes(&bytes));
+    if let Some(record) = record.transpose()?
+        && record.decided == *open
+    {
+        state.put(place, DedupRow { decided, ..record }.to_bytes());
+    }
+    Ok(())
 }
 
 /// Forgets some of what has expired: a bounded number, and without a scan when there is nothing.

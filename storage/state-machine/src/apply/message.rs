@@ -196,7 +196,7 @@ fn sender_named<V: View>(context: &Context<'_, V>, name: String) -> Result<Who, 
         return Ok(context.who.clone());
     }
     match context.read().user_named(&name)? {
-        Some(id) => Ok(Who { id, name }),
+        Some(id) => Ok(Who::new(id, name)),
         None => Err(Stop::refused(
             Code::Invalid,
             format!("sender: there is no user \"{name}\""),

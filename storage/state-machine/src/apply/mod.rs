@@ -15,13 +15,18 @@ mod access;
 mod check;
 mod context;
 mod dedup;
+mod edit;
+mod lock;
 mod member;
 mod message;
 mod outcome;
 mod room;
+mod session;
+mod timers;
 mod user;
 mod version;
 
+pub(crate) use lock::no_lock;
 pub use outcome::{Outcome, Response};
 
 use crate::command::{Command, EntryMeta, Envelope};
@@ -31,7 +36,7 @@ use crate::read::Reader;
 use crate::rejection::{Fatal, Rejection, Stop, settle};
 use crate::rows::{Row, SystemRow};
 use crate::view::{Overlay, View};
-use context::{Context, Done};
+use context::{Context, Done, Told};
 
 /// Applies one command. A refusal leaves nothing behind but its dedup record.
 ///
@@ -41,7 +46,7 @@ pub fn apply<V: View>(state: &mut Overlay<V>, meta: EntryMeta, mut envelope: Env
     let mut system = Reader { view: &*state, space }.system()?;
     // The log's clock never goes back, whatever the leaders stamped.
     system.elapsed_ms = system.elapsed_ms.max(meta.elapsed_ms);
-    let outcome = |response: Result<Done, Rejection>, system: &SystemRow, events| {
+    let outcome = |response: Result<Done, Rejection>, system: &SystemRow, told: Told| {
         let replayed = response.as_ref().is_ok_and(|done| done.replayed);
         let response = response.map(|done| done.response);
         Outcome {
@@ -49,24 +54,28 @@ pub fn apply<V: View>(state: &mut Overlay<V>, meta: EntryMeta, mut envelope: Env
             replayed,
             epoch: system.epoch,
             revision: system.revision,
-            events,
+            events: told.events,
+            topics: told.topics,
         }
     };
 
     if let Err(rejection) = check::envelope(&mut envelope) {
-        return Ok(outcome(Err(rejection), &system, Vec::new()));
+        return Ok(outcome(Err(rejection), &system, Told::default()));
     }
-    let who = match settle(Reader { view: &*state, space }.who(&envelope.caller))? {
+    let who = match settle(Reader { view: &*state, space }.who(&envelope.caller, system.elapsed_ms))? {
         Ok(who) => who,
-        Err(rejection) => return Ok(outcome(Err(rejection), &system, Vec::new())),
+        Err(rejection) => return Ok(outcome(Err(rejection), &system, Told::default())),
     };
     let ticket = match &envelope.idempotency {
         None => None,
         Some(idempotency) => match dedup::look_up(state, space, &system, &who, idempotency, &envelope.command)? {
             dedup::Found::New(ticket) => Some(ticket),
-            dedup::Found::Refused(rejection) => return Ok(outcome(Err(rejection), &system, Vec::new())),
+            dedup::Found::Refused(rejection) => return Ok(outcome(Err(rejection), &system, Told::default())),
             dedup::Found::Before(response) => {
-                let outcome = outcome(response.map(Done::new), &system, Vec::new());
+                if let (Ok(before), Command::AcquireLock { lock, waiter, home, .. }) = (&response, &envelope.command) {
+                    lock::ask_again(state, space, lock, before, *waiter, *home)?;
+                }
+                let outcome = outcome(response.map(Done::new), &system, Told::default());
                 return Ok(Outcome {
                     replayed: true,
                     ..outcome
@@ -75,23 +84,29 @@ pub fn apply<V: View>(state: &mut Overlay<V>, meta: EntryMeta, mut envelope: Env
         },
     };
 
-    let update = matches!(
-        envelope.command,
-        Command::UpdateUser { .. } | Command::UpdateRoom { .. }
-    );
+    let kept = dedup::Kept::of(&envelope.command);
     let savepoint = state.savepoint();
-    let mut context = Context::new(state, space, who, envelope.conditions, system.clone(), meta.wall_ms);
+    let key = envelope.idempotency.map(|idempotency| idempotency.key);
+    let mut context = Context::new(
+        state,
+        space,
+        who,
+        envelope.conditions,
+        key,
+        system.clone(),
+        meta.wall_ms,
+    );
     let result = settle(run(&mut context, envelope.command))?;
-    let (after, changed, events) = context.finish();
-    let (changed, events) = match &result {
+    let (after, changed, told) = context.finish();
+    let (changed, told) = match &result {
         Ok(_) => {
             state.release(savepoint);
             system = after;
-            (changed, events)
+            (changed, told)
         }
         Err(_) => {
             state.rollback(savepoint);
-            (false, Vec::new())
+            (false, Told::default())
         }
     };
 
@@ -100,13 +115,13 @@ pub fn apply<V: View>(state: &mut Overlay<V>, meta: EntryMeta, mut envelope: Env
         dedup::sweep(state, space, &mut system)?;
     }
     if let Some(ticket) = ticket {
-        let decided = dedup::decided(result.as_ref().map(|done| &done.response), update);
+        let decided = dedup::decided(result.as_ref().map(|done| &done.response), kept, system.elapsed_ms);
         dedup::remember(state, space, &mut system, ticket, decided)?;
     }
     if changed || keyed {
         state.put(Key::System.encode(space), system.to_bytes());
     }
-    Ok(outcome(result, &system, events))
+    Ok(outcome(result, &system, told))
 }
 
 fn run<V: View>(context: &mut Context<'_, V>, command: Command) -> Result<Done, Stop> {
@@ -144,6 +159,40 @@ fn run<V: View>(context: &mut Context<'_, V>, command: Command) -> Result<Done, 
         Command::RemoveMember { room, user } => member::remove(context, &room, &user),
         Command::Send { room, messages, batch } => message::send(context, room, messages, batch),
         Command::RaiseVersion { to } => version::raise(context, to),
+        Command::EditMessage { room, seq, text } => edit::edit(context, room, seq, text),
+        Command::RedactMessage { room, seq } => edit::redact(context, &room, seq),
+        Command::CreateSession {
+            user,
+            password_hash,
+            token,
+            device,
+            ttl_ms,
+        } => session::create(context, user, &password_hash, token, device, ttl_ms),
+        Command::EndSession => session::end_own(context),
+        Command::AcquireLock {
+            lock,
+            owner,
+            ttl_ms,
+            wait_ms,
+            data,
+            waiter,
+            home,
+        } => {
+            let asked = lock::Asked {
+                owner,
+                ttl_ms,
+                wait_ms,
+                data,
+                waiter,
+                home,
+            };
+            lock::acquire(context, lock, asked)
+        }
+        Command::RenewLock { lock, token, ttl_ms } => lock::renew(context, &lock, token, ttl_ms),
+        Command::ReleaseLock { lock, token } => lock::release(context, &lock, token),
+        Command::AbandonLock { lock, waiter } => lock::abandon(context, &lock, waiter),
+        Command::DropWaiters { node, except } => lock::drop_waiters(context, node, except),
+        Command::Tick => timers::tick(context),
     }
 }
 

@@ -11,12 +11,15 @@ pub(super) fn query(query: &Query) -> Result<(), Rejection> {
     if query.space != SpaceId::MAIN {
         return Err(bad(format!("there is no space {}", query.space)));
     }
-    if let Caller::User(name) = &query.caller {
-        names::check("caller", name)?;
+    match &query.caller {
+        Caller::User(name) => names::check("caller", name)?,
+        Caller::Root | Caller::Session(_) => {}
     }
     match &query.body {
         QueryBody::User { user } => names::check("user", user),
-        QueryBody::Users { after: _, limit: n } | QueryBody::Rooms { after: _, limit: n } => limit(*n),
+        QueryBody::Users { after: _, limit: n }
+        | QueryBody::Rooms { after: _, limit: n }
+        | QueryBody::Locks { after: _, limit: n } => limit(*n),
         QueryBody::Room { room } => names::check("room", room),
         QueryBody::Members {
             room,
@@ -32,12 +35,20 @@ pub(super) fn query(query: &Query) -> Result<(), Rejection> {
             room,
             after: _,
             limit: n,
+        }
+        | QueryBody::MessageRevisions {
+            room,
+            seq: _,
+            after: _,
+            limit: n,
         } => {
             names::check("room", room)?;
             limit(*n)
         }
         QueryBody::Message { room, seq: Seq(_) } => names::check("room", room),
-        QueryBody::Position => Ok(()),
+        QueryBody::Credentials { user } => names::check("user", user),
+        QueryBody::Lock { lock } => names::check("lock", lock),
+        QueryBody::Position | QueryBody::LockWait { .. } => Ok(()),
     }
 }
 

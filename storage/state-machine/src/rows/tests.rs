@@ -6,7 +6,7 @@ use crate::apply::{Outcome, Response};
 use crate::command::{
     Caller, Command, Conditions, EntryMeta, Envelope, Idempotency, IfLock, NewMessage, PackedEntry, Patch,
 };
-use crate::ids::SpaceId;
+use crate::ids::{FencingToken, SpaceId};
 use crate::rejection::Code;
 
 fn hex(bytes: &[u8]) -> String {
@@ -273,7 +273,7 @@ fn envelope(command: Command) -> Envelope {
             if_none_match: true,
             if_lock: Some(IfLock {
                 name: "l".to_owned(),
-                token: 3,
+                token: FencingToken(3),
             }),
         },
         command,
@@ -466,6 +466,7 @@ fn outcomes() {
             epoch: Epoch(1),
             revision: Revision(9),
             events: Vec::new(),
+            topics: Vec::new(),
         };
         assert_eq!(hex(&outcome.encode()), bytes, "{outcome:?}");
         assert_eq!(Outcome::decode(&outcome.encode()).unwrap(), outcome);

@@ -4,7 +4,10 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use quorate_state_machine::command::{Idempotency, IfLock, NewMessage, Patch};
-use quorate_state_machine::{Caller, Command, Conditions, EntryMeta, Envelope, Revision, Role, RoomKind, Seq, SpaceId};
+use quorate_state_machine::{
+    Caller, Command, Conditions, EntryMeta, Envelope, Epoch, FencingToken, Home, Revision, Role, RoomKind, RunId, Seq,
+    SpaceId, TokenHash, VERSION_MAX, WaiterId,
+};
 
 /// An entry of the log: its clocks and its commands.
 pub(crate) type Entry = (EntryMeta, Vec<Envelope>);
@@ -18,7 +21,11 @@ fn room() -> impl Strategy<Value = String> + Clone {
 }
 
 fn caller() -> impl Strategy<Value = Caller> {
-    prop_oneof![2 => Just(Caller::Root), 5 => "[abc]".prop_map(Caller::User)]
+    prop_oneof![
+        4 => Just(Caller::Root),
+        10 => "[abc]".prop_map(Caller::User),
+        1 => token().prop_map(Caller::Session),
+    ]
 }
 
 fn attributes() -> impl Strategy<Value = Option<String>> {
@@ -90,11 +97,68 @@ fn command() -> impl Strategy<Value = Command> {
         1 => room().prop_map(|room| Command::DeleteRoom { room }),
         4 => (room(), user(), role()).prop_map(|(room, user, role)| Command::PutMember { room, user, role }),
         2 => (room(), user()).prop_map(|(room, user)| Command::RemoveMember { room, user }),
-        1 => (0..5u32).prop_map(|to| Command::RaiseVersion { to }),
+        1 => (0..7u32).prop_map(|to| Command::RaiseVersion { to }),
+        3 => lock_command(),
+        3 => message_command(),
+        3 => session_command(),
         8 => (room(), message())
             .prop_map(|(room, message)| Command::Send { room, messages: vec![message], batch: false }),
         4 => (room(), vec(message(), 0..5))
             .prop_map(|(room, messages)| Command::Send { room, messages, batch: true }),
+    ]
+}
+
+/// Two locks, few tokens: those of small revisions, in the first epoch.
+fn lock_command() -> impl Strategy<Value = Command> {
+    let lock = || "[lm]";
+    let token = || (0..60u64).prop_map(|revision| FencingToken::new(Epoch::FIRST, Revision(revision)));
+    let waiter = || (0..4u128).prop_map(WaiterId);
+    let wait = prop_oneof![2 => Just(0), 3 => 1..4000u64];
+    let home = (1..3u64, 1..3u128).prop_map(|(node, run)| Home { node, run: RunId(run) });
+    prop_oneof![
+        6 => (lock(), "[vw]", 0..3000u64, wait, waiter(), home).prop_map(|(lock, owner, ttl_ms, wait_ms, waiter, home)| {
+            Command::AcquireLock { lock, owner, ttl_ms, wait_ms, data: None, waiter, home }
+        }),
+        2 => (lock(), token(), option::of(100..9000u64))
+            .prop_map(|(lock, token, ttl_ms)| Command::RenewLock { lock, token, ttl_ms }),
+        4 => (lock(), token()).prop_map(|(lock, token)| Command::ReleaseLock { lock, token }),
+        1 => (lock(), waiter()).prop_map(|(lock, waiter)| Command::AbandonLock { lock, waiter }),
+        1 => (1..3u64, option::of((1..3u128).prop_map(RunId)))
+            .prop_map(|(node, except)| Command::DropWaiters { node, except }),
+        3 => Just(Command::Tick),
+    ]
+}
+
+fn message_command() -> impl Strategy<Value = Command> {
+    let seq = || (0..6u64).prop_map(Seq);
+    prop_oneof![
+        2 => (room(), seq(), "[pqr]").prop_map(|(room, seq, text)| Command::EditMessage { room, seq, text }),
+        1 => (room(), seq()).prop_map(|(room, seq)| Command::RedactMessage { room, seq }),
+    ]
+}
+
+fn token() -> impl Strategy<Value = TokenHash> {
+    (0..4u8).prop_map(|n| TokenHash([n; 32]))
+}
+
+fn session_command() -> impl Strategy<Value = Command> {
+    let set_password = user().prop_map(|user| Command::UpdateUser {
+        user,
+        display_name: Patch::Keep,
+        email: Patch::Keep,
+        password_hash: Patch::Set("hash".to_owned()),
+        attributes: Patch::Keep,
+    });
+    prop_oneof![
+        2 => set_password,
+        4 => (user(), token(), 1000..5000u64).prop_map(|(user, token, ttl_ms)| Command::CreateSession {
+            user,
+            password_hash: "hash".to_owned(),
+            token,
+            device: None,
+            ttl_ms,
+        }),
+        2 => Just(Command::EndSession),
     ]
 }
 
@@ -105,7 +169,7 @@ fn conditions() -> impl Strategy<Value = Conditions> {
         if_none_match,
         if_lock: lock.map(|token| IfLock {
             name: "l".to_owned(),
-            token,
+            token: FencingToken::new(Epoch::FIRST, Revision(token)),
         }),
     })
 }
@@ -161,6 +225,7 @@ pub(crate) fn history() -> impl Strategy<Value = Vec<Entry>> {
         attributes: None,
     };
     let commands = vec![
+        Command::RaiseVersion { to: VERSION_MAX },
         make_user("a"),
         make_user("b"),
         make_user("c"),

@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 use quorate_state_machine::command::{Idempotency, IfLock, NewMessage, Patch};
 use quorate_state_machine::keys::Key;
 use quorate_state_machine::query::{Page, QueryBody, RoomCursor, standing};
-use quorate_state_machine::{Caller, Command, Conditions, EntryMeta, Envelope, Revision, Role, RoomKind, Seq, SpaceId};
+use quorate_state_machine::{
+    Caller, Command, Conditions, EntryMeta, Envelope, Epoch, FencingToken, Home, LockId, Revision, Role, RoomKind,
+    RunId, Seq, SpaceId, TokenHash, WaiterId,
+};
 
 use crate::line::{Line, Part};
 use crate::show;
@@ -114,7 +117,11 @@ impl Runner {
         let mut line = Line::parse(text);
         let caller = match line.caller.take() {
             None => Caller::Root,
-            Some(name) => Caller::User(name),
+            // `@!7` asks with the session of token 7.
+            Some(name) => match name.strip_prefix('!') {
+                Some(token) => Caller::Session(token_hash(token)),
+                None => Caller::User(name),
+            },
         };
         let mut part = line.parts.remove(0);
         self.clocks(&mut part);
@@ -170,8 +177,9 @@ impl Runner {
                 outcome.events.is_empty(),
                 "{envelope:?} told something but changed nothing"
             );
-            // The cluster version is about the store itself: clients see no change.
-            let unseen = matches!(envelope.command, Command::RaiseVersion { .. });
+            // The cluster version, and when to look for what expires, is about the store itself: clients see
+            // no change.
+            let unseen = matches!(envelope.command, Command::RaiseVersion { .. } | Command::Tick);
             assert!(
                 same || envelope.idempotency.is_some() || unseen,
                 "{envelope:?} changed something without a revision"
@@ -236,7 +244,7 @@ fn conditions(part: &mut Part) -> Conditions {
             let (name, token) = value.split_once(';').unwrap();
             IfLock {
                 name: name.to_owned(),
-                token: token.parse().unwrap(),
+                token: token_number(token),
             }
         }),
     }
@@ -309,6 +317,53 @@ fn command(verb: &str, part: &mut Part, more: &mut [Part]) -> Command {
         "raise-version" => Command::RaiseVersion {
             to: word(part).parse().unwrap(),
         },
+        "edit" => Command::EditMessage {
+            room: word(part),
+            seq: Seq(word(part).parse().unwrap()),
+            text: word(part),
+        },
+        "redact" => Command::RedactMessage {
+            room: word(part),
+            seq: Seq(word(part).parse().unwrap()),
+        },
+        "sign-in" => Command::CreateSession {
+            user: word(part),
+            token: token_hash(&word(part)),
+            password_hash: part.take("password_hash").unwrap_or_else(|| "hash".to_owned()),
+            device: part.take("device"),
+            ttl_ms: part.number("ttl").unwrap_or(10_000),
+        },
+        "sign-out" => Command::EndSession,
+        "lock" => Command::AcquireLock {
+            lock: word(part),
+            owner: word(part),
+            ttl_ms: part.number("ttl").unwrap_or(5000),
+            wait_ms: part.number("wait").unwrap_or(0),
+            data: part.take("data"),
+            waiter: WaiterId(u128::from(part.number("waiter").unwrap_or(0))),
+            home: Home {
+                node: part.number("node").unwrap_or(1),
+                run: RunId(u128::from(part.number("run").unwrap_or(1))),
+            },
+        },
+        "renew" => Command::RenewLock {
+            lock: word(part),
+            token: token_number(&word(part)),
+            ttl_ms: part.number("ttl"),
+        },
+        "release" => Command::ReleaseLock {
+            lock: word(part),
+            token: token_number(&word(part)),
+        },
+        "abandon" => Command::AbandonLock {
+            lock: word(part),
+            waiter: WaiterId(word(part).parse().unwrap()),
+        },
+        "drop-waiters" => Command::DropWaiters {
+            node: word(part).parse().unwrap(),
+            except: part.number("except").map(|run| RunId(u128::from(run))),
+        },
+        "tick" => Command::Tick,
         "send" => Command::Send {
             room: word(part),
             messages: vec![message(part)],
@@ -331,6 +386,17 @@ fn command(verb: &str, part: &mut Part, more: &mut [Part]) -> Command {
         }
         other => panic!("{other} is no verb"),
     }
+}
+
+/// Tokens are written as the revision of their grant, in the first epoch.
+fn token_number(text: &str) -> FencingToken {
+    FencingToken::new(Epoch::FIRST, Revision(text.parse().unwrap()))
+}
+
+fn token_hash(text: &str) -> TokenHash {
+    let mut hash = [0; 32];
+    hash[31] = text.parse().unwrap();
+    TokenHash(hash)
 }
 
 fn message(part: &mut Part) -> NewMessage {
@@ -396,6 +462,22 @@ fn query(verb: &str, part: &mut Part) -> Option<QueryBody> {
             QueryBody::RoomChanges { room, after, limit }
         }
         "position" => QueryBody::Position,
+        "revisions" => QueryBody::MessageRevisions {
+            limit: limit(),
+            room: word(part),
+            seq: Seq(word(part).parse().unwrap()),
+            after: part.number("after").map(Revision),
+        },
+        "credentials" => QueryBody::Credentials { user: word(part) },
+        "get-lock" => QueryBody::Lock { lock: word(part) },
+        "locks" => QueryBody::Locks {
+            limit: limit(),
+            after: part.take("after"),
+        },
+        "wait-of" => QueryBody::LockWait {
+            lock: LockId(word(part).parse().unwrap()),
+            since: Revision(word(part).parse().unwrap()),
+        },
         _ => return None,
     })
 }

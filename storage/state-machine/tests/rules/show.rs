@@ -5,7 +5,8 @@ use std::fmt::Write;
 use quorate_state_machine::apply::Response;
 use quorate_state_machine::query::{Answered, RoomChangeBody};
 use quorate_state_machine::{
-    Answer, Event, EventBody, Member, Message, Outcome, Rejection, Role, Room, RoomKind, Seq, User,
+    Answer, Epoch, Event, EventBody, FencingToken, Lock, LockWait, Member, Message, MessageRevision, Outcome,
+    Rejection, Revision, Role, Room, RoomKind, Seq, Topic, User,
 };
 
 /// The first line begins with the store's revision after the command.
@@ -23,6 +24,10 @@ pub(crate) fn outcome(outcome: &Outcome, with_events: bool) -> Vec<String> {
                 .iter()
                 .map(|event| format!("event {}", self::event(event))),
         );
+        lines.extend(outcome.topics.iter().map(|topic| match topic {
+            Topic::Session(token) => format!("wakes session {}", token.0[31]),
+            other => format!("wakes {other:?}"),
+        }));
     }
     lines
 }
@@ -36,6 +41,15 @@ fn response(response: &Response) -> String {
         }
         Response::Deleted => "deleted".to_owned(),
         Response::VersionRaised { version } => format!("version={version}"),
+        Response::Message(message) => self::message(message),
+        Response::SessionCreated { user, expires_at_ms } => format!("signed in {user} until={expires_at_ms}"),
+        Response::LockHeld {
+            owner,
+            token,
+            expires_in_ms,
+        } => format!("held by {owner} token={} for={expires_in_ms}", self::token(*token)),
+        Response::LockWaiting { lock, since } => format!("waiting lock={lock} since={since}"),
+        Response::Swept { more } => if *more { "swept …" } else { "swept" }.to_owned(),
         Response::Sent {
             room,
             seq,
@@ -93,8 +107,54 @@ pub(crate) fn answer(answered: &Answered) -> Vec<String> {
             lines.push(format!("next {next}{}", if *more { " …" } else { "" }));
             lines
         }
+        Answer::MessageRevisions { revisions, next } => {
+            let shown = |revision: &MessageRevision| {
+                format!("{} rev={} at={}", quoted(&revision.text), revision.rev, revision.at_ms)
+            };
+            list(revisions.iter().map(shown), &next.map(|rev| rev.to_string()))
+        }
+        Answer::Credentials { password_hash } => vec![format!("{password_hash:?}")],
+        Answer::Lock(lock) => vec![self::lock(lock)],
+        Answer::Locks { locks, next } => list(locks.iter().map(self::lock), next),
+        Answer::LockWait(LockWait::Waiting) => vec!["waiting".to_owned()],
+        Answer::LockWait(LockWait::Granted { token, expires_ms }) => {
+            vec![format!("granted token={} expires={expires_ms}", self::token(*token))]
+        }
+        Answer::LockWait(LockWait::Over) => vec!["over".to_owned()],
         Answer::Position => vec![format!("epoch {} revision {}", answered.epoch, answered.revision)],
     }
+}
+
+/// As the revision of the grant.
+fn token(token: FencingToken) -> u64 {
+    match token.0.checked_sub(FencingToken::new(Epoch::FIRST, Revision(0)).0) {
+        Some(revision) => revision,
+        None => 0,
+    }
+}
+
+fn lock(lock: &Lock) -> String {
+    let mut line = format!("lock {} rev={} last={}", lock.lock, lock.rev, token(lock.last_token));
+    if let Some(holder) = &lock.holder {
+        write!(
+            line,
+            " held by {} token={} expires={}",
+            holder.owner,
+            token(holder.token),
+            holder.expires_ms
+        )
+        .unwrap();
+        optional(&mut line, "data", holder.data.as_ref());
+    }
+    if lock.waiters > 0 {
+        let queue: Vec<String> = lock
+            .queue
+            .iter()
+            .map(|waiter| format!("{}@{}", waiter.owner, waiter.asked_ms))
+            .collect();
+        write!(line, " waiters={} {}", lock.waiters, queue.join(",")).unwrap();
+    }
+    line
 }
 
 fn list(items: impl Iterator<Item = String>, next: &Option<String>) -> Vec<String> {
@@ -206,6 +266,8 @@ fn event(event: &Event) -> String {
         EventBody::Member { user, role: None } => format!("{user} is gone"),
         EventBody::Room => "room changed".to_owned(),
         EventBody::RoomDeleted => "room deleted".to_owned(),
+        EventBody::Edited { seq } => format!("{seq} edited"),
+        EventBody::Redacted { seq } => format!("{seq} redacted"),
     };
     format!("room={} rev={} {body}", event.room, event.rev)
 }
