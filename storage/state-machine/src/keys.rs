@@ -441,10 +441,27 @@ mod tests {
                 caller: user,
                 key: text,
             },
-            _ => Key::DedupExpiry {
+            13 => Key::DedupExpiry {
                 expires_ms: numbers[0],
                 caller: UserId(numbers[1]),
                 key: text,
+            },
+            14 => Key::Expiry {
+                at_ms: numbers[0],
+                what: Expiring::Lock(LockId(numbers[1])),
+            },
+            15 => Key::Lock {
+                lock: LockId(numbers[0]),
+            },
+            16 => Key::LockName { name: text },
+            17 => Key::Waiter {
+                lock: LockId(numbers[0]),
+                since: Revision(numbers[1]),
+            },
+            _ => Key::HomeWaiter {
+                node: numbers[0],
+                lock: LockId(numbers[1]),
+                since: Revision(numbers[2]),
             },
         }
     }
@@ -459,13 +476,13 @@ mod tests {
             number(),
             prop_oneof![0..3u64, Just(u64::from(u32::MAX)), Just(256)],
         );
-        (0..=13u8, numbers, "[a-c张]{0,3}").prop_map(|(tag, (a, b, c), text)| {
+        (0..=18u8, numbers, "[a-c张]{0,3}").prop_map(|(tag, (a, b, c), text)| {
             let (count, has_text) = match tag {
                 0 | 1 => (0, false),
-                2 | 4 | 6 => (1, false),
-                3 | 5 => (0, true),
+                2 | 4 | 6 | 15 => (1, false),
+                3 | 5 | 16 => (0, true),
                 7 | 8 | 12 => (1, true),
-                9 => (2, false),
+                9 | 14 | 17 => (2, false),
                 10 | 13 => (2, true),
                 _ => (3, false),
             };
@@ -556,6 +573,30 @@ mod tests {
         };
         let (room, user) = (RoomId(2), UserId(3));
         assert_eq!(hex(Key::System), "0000000101");
+        assert_eq!(hex(Key::Timers), "0000000103");
+        let (lock, since) = (LockId(4), Revision(5));
+        for (what, bytes) in [
+            (Expiring::Lock(lock), "010000000000000004"),
+            (Expiring::Waiter(lock, since), "0200000000000000040000000000000005"),
+            (Expiring::Session(user, since), "0300000000000000030000000000000005"),
+        ] {
+            assert_eq!(
+                hex(Key::Expiry { at_ms: 6, what }),
+                format!("00000001420000000000000006{bytes}")
+            );
+            let key = Key::Expiry { at_ms: 6, what };
+            assert_eq!(Key::decode(&key.encode(SpaceId::MAIN)), Some((SpaceId::MAIN, key)));
+        }
+        assert_eq!(hex(Key::Lock { lock }), "00000001500000000000000004");
+        assert_eq!(hex(Key::LockName { name: "a" }), "000000015161");
+        assert_eq!(
+            hex(Key::Waiter { lock, since }),
+            "000000015200000000000000040000000000000005"
+        );
+        assert_eq!(
+            hex(Key::HomeWaiter { node: 7, lock, since }),
+            "0000000153000000000000000700000000000000040000000000000005"
+        );
         assert_eq!(hex(Key::Version), "0000000102");
         assert_eq!(hex(Key::User { user }), "00000001100000000000000003");
         assert_eq!(hex(Key::UserName { name: "a" }), "000000011161");

@@ -48,6 +48,94 @@ fn message(text: Option<&str>) -> MessageRow {
     }
 }
 
+fn holder() -> HolderRow {
+    HolderRow {
+        owner: "o".to_owned(),
+        caller: UserId(1),
+        token: FencingToken(2),
+        since: Revision(3),
+        waiter: WaiterId(4),
+        ttl_ms: 5,
+        expires_ms: 6,
+        data: Some("7".to_owned()),
+    }
+}
+
+#[test]
+fn rows_of_locks() {
+    golden(
+        TimersRow {
+            next_ms: Some(1),
+            locks: 2,
+            sessions: 3,
+        },
+        "1e0101010203",
+    );
+    golden(ExpiryRow {}, "1f01");
+    golden(
+        LockRow {
+            name: "l".to_owned(),
+            rev: Revision(1),
+            last_token: FencingToken(2),
+            holder: Some(holder()),
+            waiters: 8,
+            served: Revision(9),
+            timer_ms: 10,
+        },
+        "2301016c010201016f01020304050601013708090a",
+    );
+    golden(LockNameRow { lock: LockId(1) }, "240101");
+    golden(
+        WaiterRow {
+            owner: "o".to_owned(),
+            caller: UserId(1),
+            waiter: WaiterId(2),
+            home: Home { node: 3, run: RunId(4) },
+            ttl_ms: 5,
+            asked_ms: 6,
+            deadline_ms: 7,
+            data: None,
+            key: Some("k".to_owned()),
+        },
+        "2501016f010203040506070001016b",
+    );
+    golden(HomeWaiterRow { run: RunId(1) }, "260101");
+    for (decided, bytes) in [
+        (Decided::MessageEdited { rev: Revision(1) }, "1b0101020a01"),
+        (
+            Decided::LockWaiting {
+                lock: LockId(1),
+                since: Revision(2),
+            },
+            "1b0101020b0102",
+        ),
+        (
+            Decided::LockGranted {
+                token: FencingToken(1),
+                expires_ms: 2,
+            },
+            "1b0101020c0102",
+        ),
+        (
+            Decided::LockRenewed {
+                owner: "o".to_owned(),
+                token: FencingToken(1),
+                expires_ms: 2,
+            },
+            "1b0101020d016f0102",
+        ),
+    ] {
+        golden(
+            DedupRow {
+                fingerprint: 1,
+                expires_ms: 2,
+                decided,
+            },
+            bytes,
+        );
+    }
+}
+
 #[test]
 fn rows() {
     golden(
@@ -367,6 +455,80 @@ fn envelopes() {
             "0101010001720000000008016e01016e0101730101730101010173010173010201",
         ),
         (lone(Command::RaiseVersion { to: 2 }), "010101000172000000000902"),
+        (
+            Envelope {
+                caller: Caller::Session(TokenHash([7; 32])),
+                ..lone(Command::EndSession)
+            },
+            "0101010207070707070707070707070707070707070707070707070707070707070707070172000000000d",
+        ),
+        (
+            lone(Command::EditMessage {
+                room: name(),
+                seq: Seq(1),
+                text: name(),
+            }),
+            "010101000172000000000a016e01016e",
+        ),
+        (
+            lone(Command::RedactMessage {
+                room: name(),
+                seq: Seq(1),
+            }),
+            "010101000172000000000b016e01",
+        ),
+        (
+            lone(Command::CreateSession {
+                user: name(),
+                password_hash: name(),
+                token: TokenHash([7; 32]),
+                device: some(),
+                ttl_ms: 1,
+            }),
+            "010101000172000000000c016e016e070707070707070707070707070707070707070707070707070707070707070701017301",
+        ),
+        (
+            lone(Command::AcquireLock {
+                lock: name(),
+                owner: name(),
+                ttl_ms: 1,
+                wait_ms: 2,
+                data: some(),
+                waiter: WaiterId(3),
+                home: Home { node: 4, run: RunId(5) },
+            }),
+            "010101000172000000000e016e016e0102010173030405",
+        ),
+        (
+            lone(Command::RenewLock {
+                lock: name(),
+                token: FencingToken(1),
+                ttl_ms: Some(2),
+            }),
+            "010101000172000000000f016e010102",
+        ),
+        (
+            lone(Command::ReleaseLock {
+                lock: name(),
+                token: FencingToken(1),
+            }),
+            "0101010001720000000010016e01",
+        ),
+        (
+            lone(Command::AbandonLock {
+                lock: name(),
+                waiter: WaiterId(1),
+            }),
+            "0101010001720000000011016e01",
+        ),
+        (
+            lone(Command::DropWaiters {
+                node: 1,
+                except: Some(RunId(2)),
+            }),
+            "0101010001720000000012010102",
+        ),
+        (lone(Command::Tick), "0101010001720000000013"),
     ] {
         assert_eq!(hex(&envelope.encode()), bytes, "{envelope:?}");
         assert_eq!(Envelope::decode(&envelope.encode()).unwrap(), envelope);
@@ -458,6 +620,29 @@ fn outcomes() {
             "03010005016e010102010109",
         ),
         (Ok(Response::VersionRaised { version: 2 }), "0301000602010109"),
+        (
+            Ok(Response::SessionCreated {
+                user: "n".to_owned(),
+                expires_at_ms: 1,
+            }),
+            "03010008016e01010109",
+        ),
+        (
+            Ok(Response::LockHeld {
+                owner: "o".to_owned(),
+                token: FencingToken(1),
+                expires_in_ms: 2,
+            }),
+            "03010009016f0102010109",
+        ),
+        (
+            Ok(Response::LockWaiting {
+                lock: LockId(1),
+                since: Revision(2),
+            }),
+            "0301000a0102010109",
+        ),
+        (Ok(Response::Swept { more: true }), "0301000b01010109"),
         (Err(Rejection::new(Code::Conflict, "no")), "0301010a026e6f010109"),
     ] {
         let outcome = Outcome {

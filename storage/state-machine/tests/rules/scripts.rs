@@ -2,14 +2,16 @@
 //! `---`, and what they answered, each line after the number of its command. `UPDATE_SCRIPTS=1`
 //! writes down what was answered; read the difference before you keep it.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
+use quorate_state_machine::apply::Response;
 use quorate_state_machine::command::{Idempotency, IfLock, NewMessage, Patch};
 use quorate_state_machine::keys::Key;
 use quorate_state_machine::query::{Page, QueryBody, RoomCursor, standing};
 use quorate_state_machine::{
-    Caller, Command, Conditions, EntryMeta, Envelope, Epoch, FencingToken, Home, LockId, Revision, Role, RoomKind,
+    Answer, Caller, Command, Conditions, EntryMeta, Envelope, FencingToken, Home, LockId, Revision, Role, RoomKind,
     RunId, Seq, SpaceId, TokenHash, WaiterId,
 };
 
@@ -110,6 +112,10 @@ struct Runner {
     /// Stays until a line says `at=` or `wall=` again. Without `wall=` both clocks agree.
     meta: EntryMeta,
     wall_apart: bool,
+    /// The tokens that were granted for a lock, in their order.
+    tokens: BTreeMap<String, Vec<FencingToken>>,
+    /// Who began to wait for a lock, by lock and owner.
+    waits: BTreeMap<(String, String), (LockId, Revision)>,
 }
 
 impl Runner {
@@ -131,13 +137,22 @@ impl Runner {
         if line.verb == "standing" {
             return vec![self.standing()];
         }
+        if line.verb == "wait-of" {
+            let (lock, since) = self.waits[&(word(&mut part), word(&mut part))];
+            done(text, &[part]);
+            let body = QueryBody::LockWait { lock, since };
+            return show::answer(&self.world.query(caller, body));
+        }
         if let Some(body) = query(&line.verb, &mut part) {
             done(text, &[part]);
             return show::answer(&self.world.query(caller, body));
         }
         let with_events = part.take("events").is_some();
-        let (idempotency, conditions) = (idempotency(text, &mut part), conditions(&mut part));
-        let command = command(&line.verb, &mut part, &mut line.parts);
+        let (idempotency, conditions) = (idempotency(text, &mut part), self.conditions(&mut part));
+        let command = match line.verb.as_str() {
+            "renew" | "release" => self.token_command(&line.verb, &mut part),
+            verb => command(verb, &mut part, &mut line.parts),
+        };
         line.parts.push(part);
         done(text, &line.parts);
         let envelope = Envelope {
@@ -171,6 +186,11 @@ impl Runner {
             self.world.query(Caller::Root, QueryBody::Position).revision,
         );
         let outcome = self.world.apply(self.meta, envelope);
+        if let Command::AcquireLock { lock, owner, .. } = &envelope.command
+            && let Ok(Response::LockWaiting { lock: id, since }) = outcome.response
+        {
+            self.waits.insert((lock.clone(), owner.clone()), (id, since));
+        }
         let same = self.world.memory == before.0.memory;
         if outcome.revision == before.1 {
             assert!(
@@ -188,7 +208,65 @@ impl Runner {
             assert_eq!(outcome.revision.0, before.1.0 + 1, "{envelope:?}");
             assert!(outcome.response.is_ok() && !outcome.replayed, "{envelope:?}");
         }
+        self.note_tokens();
         show::outcome(&outcome, with_events)
+    }
+
+    /// `#1` is the first token that was ever granted for the lock, `#2` the second.
+    fn token(&self, lock: &str, text: &str) -> FencingToken {
+        let place: usize = text
+            .strip_prefix('#')
+            .unwrap_or_else(|| panic!("{text} is no token"))
+            .parse()
+            .unwrap();
+        let granted = self.tokens.get(lock).and_then(|tokens| tokens.get(place - 1));
+        // One that was never granted is a wrong one.
+        granted.copied().unwrap_or(FencingToken(1))
+    }
+
+    fn token_command(&self, verb: &str, part: &mut Part) -> Command {
+        let lock = word(part);
+        let token = self.token(&lock, &word(part));
+        match verb {
+            "renew" => Command::RenewLock {
+                lock,
+                token,
+                ttl_ms: part.number("ttl"),
+            },
+            _ => Command::ReleaseLock { lock, token },
+        }
+    }
+
+    fn conditions(&self, part: &mut Part) -> Conditions {
+        Conditions {
+            if_match: part.number("if_match").map(Revision),
+            if_none_match: part.take("if_none_match").is_some(),
+            if_lock: part.take("if_lock").map(|value| {
+                let (name, token) = value.split_once(';').unwrap();
+                IfLock {
+                    name: name.to_owned(),
+                    token: self.token(name, token),
+                }
+            }),
+        }
+    }
+
+    /// Looks at all locks: which tokens are new.
+    fn note_tokens(&mut self) {
+        let body = QueryBody::Locks {
+            after: None,
+            limit: 500,
+        };
+        let Ok(Answer::Locks { locks, .. }) = self.world.query(Caller::Root, body).answer else {
+            panic!("there is a list of locks");
+        };
+        for lock in locks {
+            let tokens = self.tokens.entry(lock.lock).or_default();
+            if tokens.last() != Some(&lock.last_token) {
+                assert!(tokens.last() < Some(&lock.last_token), "tokens only grow");
+                tokens.push(lock.last_token);
+            }
+        }
     }
 
     fn standing(&self) -> String {
@@ -216,7 +294,7 @@ fn word(part: &mut Part) -> String {
     part.words.remove(0)
 }
 
-/// The fingerprint is that of the line without caller, clocks and key, unless it is given.
+/// The fingerprint is that of the line without caller, clocks, key and what the node adds, unless it is given.
 fn idempotency(text: &str, part: &mut Part) -> Option<Idempotency> {
     let key = part.take("key")?;
     let fingerprint = match part.number("fingerprint") {
@@ -224,7 +302,7 @@ fn idempotency(text: &str, part: &mut Part) -> Option<Idempotency> {
         None => text
             .split_whitespace()
             .filter(|word| {
-                !["@", "at=", "wall=", "key="]
+                !["@", "at=", "wall=", "key=", "waiter=", "node=", "run="]
                     .iter()
                     .any(|other| word.starts_with(other))
             })
@@ -234,20 +312,6 @@ fn idempotency(text: &str, part: &mut Part) -> Option<Idempotency> {
             }),
     };
     Some(Idempotency { key, fingerprint })
-}
-
-fn conditions(part: &mut Part) -> Conditions {
-    Conditions {
-        if_match: part.number("if_match").map(Revision),
-        if_none_match: part.take("if_none_match").is_some(),
-        if_lock: part.take("if_lock").map(|value| {
-            let (name, token) = value.split_once(';').unwrap();
-            IfLock {
-                name: name.to_owned(),
-                token: token_number(token),
-            }
-        }),
-    }
 }
 
 /// `-` removes.
@@ -346,15 +410,6 @@ fn command(verb: &str, part: &mut Part, more: &mut [Part]) -> Command {
                 run: RunId(u128::from(part.number("run").unwrap_or(1))),
             },
         },
-        "renew" => Command::RenewLock {
-            lock: word(part),
-            token: token_number(&word(part)),
-            ttl_ms: part.number("ttl"),
-        },
-        "release" => Command::ReleaseLock {
-            lock: word(part),
-            token: token_number(&word(part)),
-        },
         "abandon" => Command::AbandonLock {
             lock: word(part),
             waiter: WaiterId(word(part).parse().unwrap()),
@@ -386,11 +441,6 @@ fn command(verb: &str, part: &mut Part, more: &mut [Part]) -> Command {
         }
         other => panic!("{other} is no verb"),
     }
-}
-
-/// Tokens are written as the revision of their grant, in the first epoch.
-fn token_number(text: &str) -> FencingToken {
-    FencingToken::new(Epoch::FIRST, Revision(text.parse().unwrap()))
 }
 
 fn token_hash(text: &str) -> TokenHash {
@@ -473,10 +523,6 @@ fn query(verb: &str, part: &mut Part) -> Option<QueryBody> {
         "locks" => QueryBody::Locks {
             limit: limit(),
             after: part.take("after"),
-        },
-        "wait-of" => QueryBody::LockWait {
-            lock: LockId(word(part).parse().unwrap()),
-            since: Revision(word(part).parse().unwrap()),
         },
         _ => return None,
     })
