@@ -6,6 +6,7 @@
 mod bounds;
 mod costs;
 mod line;
+mod locks;
 mod overlay;
 mod properties;
 mod random;
