@@ -433,10 +433,8 @@ fn waiters<V: View>(
 /// Writes the lock, and its place in the queue of expiry if that has changed.
 fn save<V: View>(context: &mut Context<'_, V>, id: LockId, mut row: LockRow) -> Result<(), Stop> {
     let before: Option<LockRow> = context.read().row(Key::Lock { lock: id })?;
-    let was_free = before.as_ref().is_some_and(|before| before.holder.is_none());
     let timer_ms = match &row.holder {
         Some(holder) => holder.expires_ms,
-        None if was_free => row.timer_ms,
         None => context.now_ms().saturating_add(LOCK_KEPT_MS),
     };
     if before.as_ref().is_none_or(|before| before.timer_ms != timer_ms) {

@@ -6,8 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use quorate_state_machine::apply::Response;
 use quorate_state_machine::keys::{Expiring, Key};
+use quorate_state_machine::limits::{LOCK_WAITERS_MAX, LOCK_WAITERS_SHOWN_MAX, TICK_SWEPT_MAX};
 use quorate_state_machine::query::{QueryBody, standing};
-use quorate_state_machine::{Answer, Caller, Command, FencingToken, Lock, LockId, Revision, SpaceId};
+use quorate_state_machine::{
+    Answer, Caller, Code, Command, Conditions, EntryMeta, Envelope, FencingToken, Home, Lock, LockId, Revision, RunId,
+    SpaceId, VERSION_MAX, WaiterId,
+};
 
 use crate::random::history;
 use crate::world::World;
@@ -62,6 +66,79 @@ fn rows(world: &World) -> Rows {
     rows
 }
 
+fn root(command: Command) -> Envelope {
+    Envelope {
+        space: SpaceId::MAIN,
+        caller: Caller::Root,
+        request_id: String::new(),
+        idempotency: None,
+        conditions: Conditions::default(),
+        command,
+    }
+}
+
+fn ask(lock: String, wait_ms: u64) -> Envelope {
+    root(Command::AcquireLock {
+        lock,
+        owner: "o".to_owned(),
+        ttl_ms: 1000,
+        wait_ms,
+        data: None,
+        waiter: WaiterId(0),
+        home: Home { node: 1, run: RunId(1) },
+    })
+}
+
+/// What is due is swept in portions, so that no entry takes long, and nothing of it is passed over.
+#[test]
+fn a_sweep_is_bounded_and_goes_on() {
+    let mut world = World::default();
+    let at = |elapsed_ms| EntryMeta { elapsed_ms, wall_ms: 0 };
+    world.apply(at(0), &root(Command::RaiseVersion { to: VERSION_MAX }));
+    let many = TICK_SWEPT_MAX + 10;
+    for n in 0..many {
+        world.apply(at(0), &ask(format!("l{n}"), 0)).response.unwrap();
+    }
+    world.apply(at(0), &ask("kept".to_owned(), 0)).response.unwrap();
+    for _ in 0..many {
+        world.apply(at(500), &ask("kept".to_owned(), 1500)).response.unwrap();
+    }
+    let held = |world: &World| locks(world).iter().filter(|lock| lock.holder.is_some()).count();
+    let swept = |more| Ok(Response::Swept { more });
+    let tick = root(Command::Tick);
+    assert_eq!(world.apply(at(1000), &tick).response, swept(true));
+    // The queue's clock has reached them: they are shown as what they are, swept or not.
+    assert_eq!(held(&world), 0);
+    assert_eq!(world.apply(at(1000), &tick).response, swept(false));
+    assert_eq!(held(&world), 1, "somebody has waited for one of them");
+    assert_eq!(world.apply(at(1000), &tick).response, swept(false));
+
+    let gone = root(Command::DropWaiters { node: 1, except: None });
+    let waiting = |world: &World| rows(world).waiters.len();
+    assert_eq!(waiting(&world), many - 1);
+    assert_eq!(world.apply(at(1000), &gone).response, swept(true));
+    assert_eq!(waiting(&world), many - 1 - TICK_SWEPT_MAX);
+    assert_eq!(world.apply(at(1000), &gone).response, swept(false));
+    assert_eq!(waiting(&world), 0);
+}
+
+#[test]
+fn a_queue_is_bounded() {
+    let mut world = World::default();
+    let at = EntryMeta::default();
+    world.apply(at, &root(Command::RaiseVersion { to: VERSION_MAX }));
+    for _ in 0..=LOCK_WAITERS_MAX {
+        world.apply(at, &ask("l".to_owned(), 1000)).response.unwrap();
+    }
+    let refused = world.apply(at, &ask("l".to_owned(), 1000)).response.unwrap_err();
+    assert_eq!(refused.code, Code::RateLimited);
+    let lock = locks(&world).remove(0);
+    assert_eq!(
+        (lock.waiters, lock.queue.len()),
+        (LOCK_WAITERS_MAX, LOCK_WAITERS_SHOWN_MAX)
+    );
+}
+
 proptest! {
     #[test]
     fn queues_and_counters_are_what_is_there(entries in history()) {
@@ -102,9 +179,9 @@ proptest! {
         // By name: the holder's token and when his time is over, as the answers said.
         let mut held: BTreeMap<String, (FencingToken, u64)> = BTreeMap::new();
         let mut last: BTreeMap<String, FencingToken> = BTreeMap::new();
-        let mut clock_ms = 0;
         for (meta, command) in entries.iter().flat_map(|(meta, commands)| commands.iter().map(move |c| (meta, c))) {
-            clock_ms = clock_ms.max(meta.elapsed_ms);
+            // What changed nothing has not moved the clock.
+            let clock_ms = standing(&world.memory.snapshot(), SpaceId::MAIN).unwrap().elapsed_ms.max(meta.elapsed_ms);
             let waiting_before: BTreeMap<String, Vec<String>> = locks(&world)
                 .into_iter()
                 .map(|lock| (lock.lock, lock.queue.into_iter().map(|waiter| waiter.owner).collect()))
