@@ -1,5 +1,6 @@
 //! The two clocks that a leader stamps on an entry.
 
+use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use quorate_state_machine::EntryMeta;
@@ -26,6 +27,29 @@ impl LeaderClock {
         EntryMeta {
             elapsed_ms: self.elapsed_at_start_ms.saturating_add(since_start_ms),
             wall_ms: wall_ms(),
+        }
+    }
+}
+
+/// The clock of this node's leadership, for who proposes and for who looks for what has expired.
+#[derive(Debug, Clone, Default)]
+pub struct Clock {
+    /// With the term in which this node leads. Held for a comparison, never across an await.
+    current: Arc<Mutex<Option<(u64, LeaderClock)>>>,
+}
+
+impl Clock {
+    /// A new term goes on from what was applied before it.
+    pub fn of_term(&self, term: u64, applied_ms: u64) -> LeaderClock {
+        let mut current = self.current.lock().expect("nothing panics while it holds the lock");
+        match *current {
+            // What was still to be applied when the term began may have been stamped later.
+            Some((of_term, clock)) if of_term == term && clock.stamp().elapsed_ms >= applied_ms => clock,
+            _ => {
+                let clock = LeaderClock::start(applied_ms);
+                *current = Some((term, clock));
+                clock
+            }
         }
     }
 }

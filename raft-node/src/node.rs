@@ -17,7 +17,7 @@ use quorate_api::replica::{
     WriteOptions, Written,
 };
 use quorate_state_machine::query::Answered;
-use quorate_state_machine::{Envelope, Home, Outcome, Position, Query, RunId, SpaceId, Topic, query};
+use quorate_state_machine::{Envelope, Home, Outcome, Position, Query, RunId, SpaceId, Topic, query, version};
 use quorate_storage::log::LogId;
 use quorate_storage::state::StateStore;
 use tokio::sync::watch;
@@ -25,6 +25,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::changes::Changes;
+use crate::clock::Clock;
 use crate::compaction::Compaction;
 use crate::disk::DiskGuard;
 use crate::leadership::LeaderContact;
@@ -47,6 +48,9 @@ pub type Raft<S> = openraft::Raft<TypeConfig, Machine<S>>;
 const RETRY_AFTER: Duration = Duration::from_millis(10);
 /// Kept from a forwarded write's time for the way back, so that the leader's answer comes first.
 const FORWARD_MARGIN: Duration = Duration::from_millis(20);
+/// One attempt of a node to be where its leader is.
+const CATCH_UP_WITHIN: Duration = Duration::from_secs(5);
+
 pub struct NodeCore<S: StateStore> {
     pub book: Arc<PeerBook>,
     pub raft: Raft<S>,
@@ -65,6 +69,7 @@ pub struct NodeCore<S: StateStore> {
     pub compaction: Compaction,
     /// The cluster versions that this build can be part of.
     pub versions: Supported,
+    pub clock: Clock,
     /// This run of the process.
     pub run: RunId,
     /// For snapshots that other nodes send.
@@ -85,7 +90,7 @@ impl<S: StateStore> NodeCore<S> {
 
     // ---- writes ----
 
-    async fn write_command(&self, command: Bytes, options: WriteOptions) -> Result<Outcome, ReplicaError> {
+    pub(crate) async fn write_command(&self, command: Bytes, options: WriteOptions) -> Result<Outcome, ReplicaError> {
         let deadline = Instant::from_std(options.deadline);
         let mut leadership = self.raft.server_metrics();
         loop {
@@ -255,6 +260,13 @@ impl<S: StateStore> NodeCore<S> {
         }
     }
 
+    /// Waits until this node has applied all that was committed when it began.
+    pub(crate) async fn catch_up(&self) -> Result<(), ReplicaError> {
+        let deadline = Instant::now() + CATCH_UP_WITHIN;
+        let index = self.read_index(deadline).await?.index;
+        self.wait_applied(index, None, deadline).await
+    }
+
     async fn wait_applied(&self, index: u64, min: Option<Position>, deadline: Instant) -> Result<(), ReplicaError> {
         let revision = min.map(|position| position.revision).unwrap_or_default();
         let mut applied = self.applied.clone();
@@ -297,6 +309,8 @@ enum Attempt {
 impl<S: StateStore> Replica for NodeCore<S> {
     fn write(&self, envelope: Envelope, options: WriteOptions) -> BoxFuture<'_, Result<Written, ReplicaError>> {
         Box::pin(async move {
+            let needed = version::needed_by(&envelope);
+            self.await_version(needed, Instant::from_std(options.deadline)).await?;
             let outcome = self.write_command(envelope.encode().into(), options).await?;
             let position = Position::after(outcome.epoch, SpaceId::MAIN, outcome.revision);
             Ok(Written { outcome, position })

@@ -15,7 +15,7 @@ use quorate_storage::state::StateStore;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use crate::clock::LeaderClock;
+use crate::clock::{Clock, LeaderClock};
 use crate::metrics::ProposalMetrics;
 use crate::node::Raft;
 use crate::state_machine::AppliedNow;
@@ -79,6 +79,7 @@ impl Proposer {
     pub fn start<S: StateStore>(
         raft: Raft<S>,
         applied: watch::Receiver<AppliedNow>,
+        clock: Clock,
         metrics: ProposalMetrics,
         on_fatal: FatalHook,
     ) -> Self {
@@ -88,7 +89,7 @@ impl Proposer {
             applied: applied.clone(),
             metrics: metrics.clone(),
             waiting,
-            clock: None,
+            clock,
         };
         spawn_vital("the proposer", on_fatal, pump.run());
         let bytes = Arc::new(Semaphore::new(QUEUE_BYTES_MAX));
@@ -169,8 +170,7 @@ struct Pump<S: StateStore> {
     applied: watch::Receiver<AppliedNow>,
     metrics: ProposalMetrics,
     waiting: mpsc::Receiver<Waiting>,
-    /// Of the term in which this node leads.
-    clock: Option<(u64, LeaderClock)>,
+    clock: Clock,
 }
 
 impl<S: StateStore> Pump<S> {
@@ -226,19 +226,9 @@ impl<S: StateStore> Pump<S> {
         }
     }
 
-    /// The clock of this leadership. A new term goes on from what was applied before it.
-    fn clock(&mut self) -> LeaderClock {
+    fn clock(&self) -> LeaderClock {
         let term = self.raft.server_metrics().borrow_watched().vote.leader_id.term;
-        let applied_ms = self.applied.borrow().elapsed_ms;
-        match self.clock {
-            // What was still to be applied when the term began may have been stamped later.
-            Some((of_term, clock)) if of_term == term && clock.stamp().elapsed_ms >= applied_ms => clock,
-            _ => {
-                let clock = LeaderClock::start(applied_ms);
-                self.clock = Some((term, clock));
-                clock
-            }
-        }
+        self.clock.of_term(term, self.applied.borrow().elapsed_ms)
     }
 }
 

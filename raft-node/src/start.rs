@@ -16,9 +16,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bootstrap::{bootstrap, cluster_id_of, wiped_message};
 use crate::changes::{Changes, keep_membership};
+use crate::clock::Clock;
 use crate::compaction::{Compaction, LogBounds, keep_log_bounded};
 use crate::config::{Config, InitialMember};
 use crate::disk::{DiskGuard, FreeBytes, OldestUnsynced, watch_hangs, watch_space};
+use crate::expiry::sweep_expired;
 use crate::join::join;
 use crate::leadership::LeaderContact;
 use crate::log_store::RaftLog;
@@ -37,7 +39,9 @@ use crate::tasks::spawn_vital;
 use crate::types::StoredMembership;
 use crate::verify::verify_now_and_then;
 use crate::versions::Supported;
+use crate::waits::give_up_earlier_runs;
 use crate::watchers::Watchers;
+use quorate_state_machine::RunId;
 
 /// A round of ReadIndex that the leader has not answered by then has failed.
 const READ_INDEX_TIMEOUT: Duration = Duration::from_millis(1000);
@@ -116,9 +120,11 @@ pub async fn start<L: LogStore, S: StateStore>(
     )
     .await
     .context("failed to start the Raft core")?;
+    let clock = Clock::default();
     let proposer = Proposer::start(
         raft.clone(),
         applied.clone(),
+        clock.clone(),
         metrics.proposals.clone(),
         on_fatal.clone(),
     );
@@ -141,7 +147,8 @@ pub async fn start<L: LogStore, S: StateStore>(
             pool,
             applied,
             watchers,
-            run: quorate_state_machine::RunId(uuid::Uuid::new_v4().as_u128()),
+            clock,
+            run: RunId(uuid::Uuid::new_v4().as_u128()),
             proposer,
             reads,
             contact: LeaderContact::new(config.election_timeout_max_ms),
@@ -201,6 +208,12 @@ pub async fn start<L: LogStore, S: StateStore>(
         watch_space(core.clone(), free_bytes, config.disk_free_min),
     );
     spawn_vital("surveying the members", on_fatal.clone(), survey_members(core.clone()));
+    spawn_vital(
+        "sweeping what has expired",
+        on_fatal.clone(),
+        sweep_expired(core.clone()),
+    );
+    tokio::spawn(give_up_earlier_runs(core.clone()));
     let election_max = Duration::from_millis(config.election_timeout_max_ms);
     spawn_vital(
         "watching for a disk that hangs",

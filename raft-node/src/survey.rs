@@ -1,5 +1,6 @@
 //! What the leader knows of all members: it asks each of them how it stands, twice a second, and draws
-//! from it whether writes go on (disks) and whether the cluster version can be raised.
+//! from it whether writes go on (disks), whether the cluster version can be raised, and who waits at a node that
+//! is gone.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use crate::node::NodeCore;
 use crate::peers::Purpose;
 use crate::peers::frame::{Reply, Request, StatusAnswer};
 use crate::versions::Raising;
+use crate::waits::AbsentNodes;
 
 const ASK_EVERY: Duration = Duration::from_millis(500);
 /// While the cluster version is below what this build supports: a cluster that has just begun is to have all
@@ -46,6 +48,7 @@ impl<S: StateStore> NodeCore<S> {
 /// Asks at once when this node comes to lead, and again and again as long as it does.
 pub async fn survey_members<S: StateStore>(core: Arc<NodeCore<S>>) {
     let mut raising = Raising::default();
+    let mut absent = AbsentNodes::default();
     let mut leadership = core.raft.server_metrics();
     loop {
         drop(leadership.borrow_and_update());
@@ -55,11 +58,13 @@ pub async fn survey_members<S: StateStore>(core: Arc<NodeCore<S>>) {
             let voters = core.raft.voter_ids().collect();
             core.disk.see_others(&voters, &survey);
             raising.look(&core, &survey);
+            absent.look(&core, &survey);
             if core.applied.borrow().version < core.versions.max {
                 pause = ASK_EVERY_WHEN_HELD_BACK;
             }
         } else {
             core.disk.forget_others();
+            absent = AbsentNodes::default();
         }
         tokio::select! {
             () = tokio::time::sleep(pause) => {}

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bincode::{Decode, Encode};
+use quorate_api::replica::ReplicaError;
 use quorate_state_machine::{Caller, Command, Conditions, Envelope, SpaceId, VERSION_MAX, VERSION_MIN};
 use quorate_storage::state::StateStore;
 use tokio::task::JoinHandle;
@@ -17,6 +18,9 @@ use crate::survey::Survey;
 
 /// A raise that no majority has confirmed by then is decided anew: it may still come.
 const RAISE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a command waits for its version: a leader that was just elected asks all members first.
+const RAISED_WITHIN: Duration = Duration::from_secs(2);
 
 /// The cluster versions that a build can be part of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
@@ -181,6 +185,23 @@ async fn raise<S: StateStore>(core: Arc<NodeCore<S>>, builds: Builds, to: u32) {
 }
 
 impl<S: StateStore> NodeCore<S> {
+    /// Waits a moment for the cluster version that a command needs: a cluster that has just begun, or whose
+    /// last node was just upgraded, is there soon. Nothing is proposed before: an older build could not read it.
+    pub(crate) async fn await_version(&self, needed: u32, deadline: Instant) -> Result<(), ReplicaError> {
+        if self.applied.borrow().version >= needed {
+            return Ok(());
+        }
+        let mut applied = self.applied.clone();
+        let raised = applied.wait_for(|now| now.version >= needed);
+        let until = deadline.min(Instant::now() + RAISED_WITHIN);
+        let in_time = tokio::time::timeout_at(until, raised).await.is_ok();
+        if in_time {
+            return Ok(());
+        }
+        let refused = self.need_version(needed, "this").await;
+        refused.map_err(ReplicaError::NotReady)
+    }
+
     /// Refuses what needs a cluster version that the cluster is not at, and says who holds it back.
     pub(crate) async fn need_version(&self, needed: u32, what: &str) -> Result<(), String> {
         let version = self.applied.borrow().version;

@@ -5,6 +5,7 @@
 
 mod addresses;
 mod binary;
+mod clocks;
 mod diallers;
 mod disks;
 mod membership;
@@ -25,6 +26,7 @@ use futures::future::join_all;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
+pub use self::clocks::WrongClock;
 use self::diallers::Diallers;
 pub use self::disks::SmallDisks;
 pub use self::membership::{JOIN_TIMEOUT, Newcomer, node_of};
@@ -54,6 +56,7 @@ pub struct Options {
     links: bool,
     serve_args: Vec<String>,
     disks: Option<SmallDisks>,
+    clocks: BTreeMap<u64, WrongClock>,
 }
 
 impl Options {
@@ -78,6 +81,12 @@ impl Options {
     /// Every node's directory lies on a disk of its own of this size, that of the same number.
     pub fn small_disks(mut self, disks: SmallDisks) -> Self {
         self.disks = Some(disks);
+        self
+    }
+
+    /// This node's wall clock is off.
+    pub fn wrong_clock(mut self, id: u64, clock: WrongClock) -> Self {
+        self.clocks.insert(id, clock);
         self
     }
 
@@ -106,6 +115,7 @@ impl Options {
             binary: binary::find()?,
             folder: tempfile::Builder::new().prefix("quorate-torture-").tempdir()?,
             disks: self.disks,
+            clocks: self.clocks,
             test: std::thread::current().id(),
         };
         let listed: Vec<String> = ids
@@ -165,6 +175,7 @@ pub struct Cluster {
     binary: PathBuf,
     folder: TempDir,
     disks: Option<SmallDisks>,
+    clocks: BTreeMap<u64, WrongClock>,
     /// The thread that started it: that of the test.
     test: ThreadId,
 }
@@ -176,6 +187,7 @@ impl Cluster {
             links: false,
             serve_args: Vec::new(),
             disks: None,
+            clocks: BTreeMap::new(),
         }
     }
 
@@ -199,6 +211,9 @@ impl Cluster {
         let mut process = Process::new(self.binary.clone(), all, log);
         if let Some(disks) = &self.disks {
             process = process.inside(disks.enter());
+        }
+        if let Some(clock) = self.clocks.get(&id) {
+            process = process.inside(clock.wrapper());
         }
         let node = Node {
             slot,

@@ -37,9 +37,10 @@ impl Process {
         }
     }
 
-    /// The same process, started by this command, which must replace itself by it.
+    /// The same process, started by this command, which must replace itself by it. Of several the first one
+    /// starts the second.
     pub(super) fn inside(mut self, wrapper: Vec<String>) -> Self {
-        self.wrapper = wrapper;
+        self.wrapper.extend(wrapper);
         self
     }
 

@@ -13,10 +13,12 @@ mod cut_off_leader;
 mod damaged_files;
 mod disks;
 mod every_answer;
+mod exactly_once;
 mod full_queues;
 mod full_restart;
 mod graceful_stop;
 mod import;
+mod locks;
 mod lost_quorum;
 mod membership;
 mod names;
@@ -35,4 +37,4 @@ use std::time::Duration;
 const SOON: Duration = Duration::from_secs(20);
 
 /// The cluster version of a cluster all of whose nodes run this build.
-const CLUSTER_VERSION: u64 = 2;
+const CLUSTER_VERSION: u64 = 3;

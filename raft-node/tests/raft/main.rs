@@ -5,6 +5,7 @@
 
 mod cluster;
 mod disks;
+mod locks;
 mod membership;
 mod suite;
 mod versions;

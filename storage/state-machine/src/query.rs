@@ -12,7 +12,7 @@ use crate::command::Caller;
 use crate::entity::{Lock, LockWait, Member, Message, MessageRevision, Room, User};
 use crate::event::Event;
 use crate::ids::{Epoch, LockId, Position, Revision, Seq, SpaceId};
-use crate::keys::Key;
+use crate::keys::{Group, Key};
 use crate::read::Reader;
 use crate::rejection::{Code, Fatal, Rejection, Stop, settle};
 use crate::rows::{SystemRow, TimersRow};
@@ -224,6 +224,21 @@ fn answer<V: View + ?Sized>(read: &Reader<'_, V>, system: &SystemRow, query: &Qu
         QueryBody::Locks { after, limit } => locks::locks(read, system, after.as_deref(), *limit),
         QueryBody::LockWait { lock, since } => locks::wait(read, system, *lock, *since),
     }
+}
+
+/// The nodes at which somebody waits for a lock. Costs a search for each.
+pub fn homes<V: View + ?Sized>(view: &V, space: SpaceId) -> Result<Vec<u64>, Fatal> {
+    let mut homes = Vec::new();
+    let mut from = Group::HomeWaiters { node: 0 }.range(space).start;
+    let end = Group::HomeWaiters { node: u64::MAX }.range(space).end;
+    while let Some((key, _)) = view.scan(&from, &end, false, 1)?.pop() {
+        let Some((_, Key::HomeWaiter { node, .. })) = Key::decode(&key) else {
+            return Err(Fatal::Corrupt("a key among the waiters of nodes is none".to_owned()));
+        };
+        homes.push(node);
+        from = Group::HomeWaiters { node }.range(space).end;
+    }
+    Ok(homes)
 }
 
 /// Where the state stands: what readers wait for and a leader's clock goes on from.

@@ -1,0 +1,104 @@
+//! The leader's part in expiry: it proposes a tick when something is due. Whether something has expired does
+//! not depend on it; but those who wait for a lock, and the streams of a session, are to hear of it in time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::async_runtime::WatchReceiver;
+use quorate_state_machine::apply::Response;
+use quorate_state_machine::version::LOCKS_SESSIONS_EDITS;
+use quorate_state_machine::{Caller, Command, Conditions, Envelope, SpaceId};
+use quorate_storage::state::StateStore;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::node::NodeCore;
+use crate::state_machine::AppliedNow;
+
+/// A tick that no majority has confirmed by then is proposed anew: two of them do what one does.
+const TICK_TIMEOUT: Duration = Duration::from_secs(5);
+/// After a tick that failed, for want of a majority or of a place in the queue.
+const RETRY_AFTER: Duration = Duration::from_millis(50);
+
+/// Ticks as long as this node leads.
+pub async fn sweep_expired<S: StateStore>(core: Arc<NodeCore<S>>) {
+    let mut applied = core.applied.clone();
+    let mut leadership = core.raft.server_metrics();
+    loop {
+        drop(leadership.borrow_and_update());
+        let now = *applied.borrow_and_update();
+        let until_due = core.until_next_expiry(&now);
+        let next_expiry_ms = now.next_expiry_ms;
+        tokio::select! {
+            () = sleep_for(until_due) => {
+                if !core.tick().await {
+                    tokio::time::sleep(RETRY_AFTER).await;
+                }
+            }
+            changed = changes(&mut applied, next_expiry_ms) => if !changed { return },
+            changed = leadership.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Waits until something else is next to expire; false when the node is going down.
+async fn changes(applied: &mut watch::Receiver<AppliedNow>, next_expiry_ms: Option<u64>) -> bool {
+    let changed = applied.wait_for(|now| now.next_expiry_ms != next_expiry_ms).await;
+    changed.is_ok()
+}
+
+/// For ever, if there is nothing to wait for.
+async fn sleep_for(time: Option<Duration>) {
+    match time {
+        Some(time) => tokio::time::sleep(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl<S: StateStore> NodeCore<S> {
+    /// How long until something is due by the clock of this leadership; none if nothing is, or this node does
+    /// not lead. Asked when a leadership begins, it also makes the clock begin then.
+    fn until_next_expiry(&self, now: &AppliedNow) -> Option<Duration> {
+        if !self.leads() || now.version < LOCKS_SESSIONS_EDITS {
+            return None;
+        }
+        let term = self.raft.server_metrics().borrow_watched().vote.leader_id.term;
+        let clock_ms = self.clock.of_term(term, now.elapsed_ms).stamp().elapsed_ms;
+        let next_ms = now.next_expiry_ms?;
+        Some(Duration::from_millis(next_ms.saturating_sub(clock_ms)))
+    }
+
+    /// Whether it went through. What is left is due at once.
+    async fn tick(&self) -> bool {
+        let deadline = Instant::now() + TICK_TIMEOUT;
+        match self
+            .proposer
+            .propose(own(Command::Tick).encode().into(), deadline)
+            .await
+        {
+            Ok(outcome) => match outcome.response {
+                Ok(Response::Swept { .. }) => true,
+                other => {
+                    tracing::error!(?other, "a tick was answered otherwise than it must be");
+                    false
+                }
+            },
+            Err(error) => {
+                tracing::debug!(?error, "a tick did not go through");
+                false
+            }
+        }
+    }
+}
+
+/// A command of the node's own.
+pub(crate) fn own(command: Command) -> Envelope {
+    Envelope {
+        space: SpaceId::MAIN,
+        caller: Caller::Root,
+        request_id: "node".to_owned(),
+        idempotency: None,
+        conditions: Conditions::default(),
+        command,
+    }
+}
