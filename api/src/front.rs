@@ -19,6 +19,7 @@ use crate::app::{self, App};
 use crate::config::Limits;
 use crate::headers::{self, X_LEADER, X_LEVEL, X_NODE, X_POSITION, X_REQUEST_ID, X_TERM, X_USER};
 use crate::metrics::Gauged;
+use crate::operation::Operation;
 use crate::problem::{Kind, Problem};
 use crate::request::Call;
 
@@ -46,8 +47,7 @@ pub(crate) enum BodyRule {
 /// Runs one request from its first header to its answer.
 pub(crate) async fn enter<F, Fut>(
     app: Arc<App>,
-    route: &'static str,
-    rule: Rule,
+    operation: Arc<Operation>,
     handler: F,
     request: Request<Body>,
 ) -> Response
@@ -56,10 +56,11 @@ where
     Fut: Future<Output = Result<Response, Problem>>,
 {
     let started = Instant::now();
+    let (route, rule) = (operation.path, operation.rule);
     let (parts, mut body) = request.into_parts();
     let frame = Frame::of(&parts, route, rule);
     let request_id = frame.request_id();
-    let answered = AssertUnwindSafe(admit(&app, &frame, parts, &mut body, handler))
+    let answered = AssertUnwindSafe(admit(&app, operation, &frame, parts, &mut body, handler))
         .catch_unwind()
         .await;
     let mut response = match answered {
@@ -188,6 +189,7 @@ fn declared_bytes(headers: &HeaderMap) -> Option<u64> {
 /// Finds the request a place, reads its body and hands both on.
 async fn admit<F, Fut>(
     app: &Arc<App>,
+    operation: Arc<Operation>,
     frame: &Frame,
     parts: Parts,
     body: &mut Body,
@@ -215,7 +217,7 @@ where
     };
     let call = Call {
         app: Arc::clone(app),
-        route: frame.route,
+        operation,
         parts,
         body,
         request_id: frame.request_id(),

@@ -4,8 +4,9 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use quorate_client::wire::{Attributes, BatchMessage};
+use quorate_client::wire::{Attributes, BatchMessage, schema};
 use quorate_state_machine::command::Patch;
+use schemars::JsonSchema;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -58,26 +59,34 @@ fn objects<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<BatchMessag
 }
 
 /// A merge patch (RFC 7396) of a user: absent keeps, null removes.
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(extend("x-merge-patch" = true))]
 pub(crate) struct UserPatch {
     #[serde(deserialize_with = "nullable")]
+    #[schemars(with = "Option<schema::DisplayName>")]
     pub(crate) display_name: Option<Option<String>>,
     #[serde(deserialize_with = "nullable")]
+    #[schemars(with = "Option<schema::Email>")]
     pub(crate) email: Option<Option<String>>,
     #[serde(deserialize_with = "nullable")]
+    #[schemars(with = "Option<schema::Password>")]
     pub(crate) password: Option<Option<String>>,
     #[serde(deserialize_with = "nullable")]
+    #[schemars(with = "Option<schema::Attributes>")]
     pub(crate) attributes: Option<Option<Attributes>>,
 }
 
 /// A merge patch of a room.
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(extend("x-merge-patch" = true))]
 pub(crate) struct RoomPatch {
     #[serde(deserialize_with = "nullable")]
+    #[schemars(with = "Option<schema::Title>")]
     pub(crate) title: Option<Option<String>>,
     #[serde(deserialize_with = "nullable")]
+    #[schemars(with = "Option<schema::Attributes>")]
     pub(crate) attributes: Option<Option<Attributes>>,
 }
 

@@ -5,7 +5,8 @@
 //! [`replica::Replica`]. What is decided here is whether a request is well-formed, whether there is
 //! room for it, and how an answer is written.
 //!
-//! Start reading at `routes` (which path leads where), then `front` (what happens around every
+//! Start reading at `routes` (which path leads where) and `operation` (what a route promises, from
+//! which `openapi` makes `/openapi.json` and `/docs`), then `front` (what happens around every
 //! request: request id, bounds, body, headers, log line), `request` (how headers, path and query
 //! become values) and [`server`] (the sockets).
 
@@ -25,6 +26,8 @@ mod front;
 mod headers;
 mod json;
 mod metrics;
+mod openapi;
+mod operation;
 mod params;
 mod password;
 mod percent;

@@ -31,6 +31,51 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// All of them, in the same order.
+    pub(crate) const ALL: [Kind; 29] = [
+        Kind::NoRoute,
+        Kind::MethodNotAllowed,
+        Kind::UnsupportedMediaType,
+        Kind::TooLarge,
+        Kind::BadRequest,
+        Kind::BodyTimeout,
+        Kind::Refused(Code::Unauthenticated),
+        Kind::Refused(Code::IdempotencyMismatch),
+        Kind::Refused(Code::NotFound),
+        Kind::Refused(Code::Forbidden),
+        Kind::Refused(Code::NotAMember),
+        Kind::Refused(Code::Banned),
+        Kind::Refused(Code::PreconditionFailed),
+        Kind::Refused(Code::LockLost),
+        Kind::Refused(Code::AlreadyExists),
+        Kind::Refused(Code::LockHeld),
+        Kind::Refused(Code::Conflict),
+        Kind::Refused(Code::Invalid),
+        Kind::Refused(Code::BadRequest),
+        Kind::Refused(Code::TooLarge),
+        Kind::Refused(Code::RateLimited),
+        Kind::Refused(Code::PositionExpired),
+        Kind::Overloaded,
+        Kind::NoLeader,
+        Kind::NotReady,
+        Kind::ShuttingDown,
+        Kind::CommitUnknown,
+        Kind::DiskFull,
+        Kind::Internal,
+    ];
+
+    pub(crate) fn status(self) -> StatusCode {
+        self.row().0
+    }
+
+    pub(crate) fn code(self) -> &'static str {
+        self.row().1
+    }
+
+    pub(crate) fn title(self) -> &'static str {
+        self.row().2
+    }
+
     /// Status, `code`, title, and whether the same request may succeed later.
     fn row(self) -> (StatusCode, &'static str, &'static str, bool) {
         use StatusCode as S;
@@ -60,6 +105,12 @@ impl Kind {
             Kind::Internal => (S::INTERNAL_SERVER_ERROR, "internal", "Internal error", false),
             Kind::Refused(code) => refusal(code),
         }
+    }
+}
+
+impl From<Code> for Kind {
+    fn from(code: Code) -> Self {
+        Kind::Refused(code)
     }
 }
 
@@ -274,8 +325,10 @@ impl Problem {
     }
 }
 
-#[derive(serde::Serialize)]
-struct Written {
+/// As it goes out.
+#[derive(serde::Serialize, schemars::JsonSchema)]
+#[schemars(rename = "Problem")]
+pub(crate) struct Written {
     #[serde(flatten)]
     problem: quorate_client::wire::Problem,
     #[serde(skip_serializing_if = "Option::is_none")]

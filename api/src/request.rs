@@ -11,6 +11,7 @@ use quorate_state_machine::{Caller, Command, Conditions, Envelope, Idempotency, 
 use serde::de::DeserializeOwned;
 
 use crate::app::App;
+use crate::operation::Operation;
 use crate::params::{Params, number};
 use crate::problem::Problem;
 use crate::replica::{Level, ReadOptions, WriteOptions};
@@ -22,8 +23,8 @@ const ANSWER_MARGIN: Duration = Duration::from_millis(50);
 /// A request whose route was found and whose body was read.
 pub(crate) struct Call {
     pub(crate) app: Arc<App>,
-    /// The pattern of the route, for example `/v1/rooms/{room}`.
-    pub(crate) route: &'static str,
+    /// The route, and what it promises.
+    pub(crate) operation: Arc<Operation>,
     pub(crate) parts: Parts,
     /// Empty for reads.
     pub(crate) body: Bytes,
@@ -61,7 +62,7 @@ impl Call {
 
     /// A segment of the path, as it was sent.
     fn segment(&self, wanted: &str) -> &str {
-        let segments = self.route.split('/').zip(self.parts.uri.path().split('/'));
+        let segments = self.operation.path.split('/').zip(self.parts.uri.path().split('/'));
         segments
             .filter_map(|(pattern, segment)| {
                 let name = pattern.strip_prefix('{')?.strip_suffix('}')?;
@@ -92,13 +93,14 @@ impl Call {
             .ok_or_else(|| Problem::bad_request(format!("the node's {wanted} in the path must be a number")))
     }
 
-    pub(crate) fn params(&self, known: &[&str]) -> Result<Params, Problem> {
-        Params::parse(self.parts.uri.query(), known)
+    /// The query; a parameter that the operation does not declare is a 400.
+    pub(crate) fn params(&self) -> Result<Params, Problem> {
+        Params::parse(self.parts.uri.query(), &self.operation.query)
     }
 
     /// Headers and query of a write.
     pub(crate) fn write_intent(&self) -> Result<WriteIntent, Problem> {
-        let params = self.params(&["redirect"])?;
+        let params = self.params()?;
         Ok(WriteIntent {
             caller: headers::caller(&self.parts.headers)?,
             conditions: headers::conditions(&self.parts.headers)?,

@@ -1,211 +1,280 @@
 //! The JSON bodies of the contract (docs/API.md), shared by the server and the client.
 //! Optional fields are absent, never null. Requests refuse unknown fields; answers may gain some.
 
+pub mod schema;
+
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// Attributes: any JSON object.
 pub type Attributes = serde_json::Map<String, serde_json::Value>;
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct User {
+    #[schemars(with = "schema::Name")]
     pub user: String,
     pub id: u64,
+    #[schemars(with = "schema::DisplayName")]
     pub display_name: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "schema::Email")]
     pub email: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "schema::Attributes")]
     pub attributes: Option<Attributes>,
+    #[schemars(with = "schema::Time")]
     pub created_at: String,
+    #[schemars(with = "schema::Rev")]
     pub rev: u64,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewUser {
+    #[schemars(with = "schema::Name")]
     pub user: String,
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "schema::DisplayName")]
     pub display_name: Option<String>,
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "schema::Email")]
     pub email: Option<String>,
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "schema::Password")]
     pub password: Option<String>,
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "schema::Attributes")]
     pub attributes: Option<Attributes>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct UserList {
     pub users: Vec<User>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_cursor: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase", try_from = "String")]
+#[schemars(!try_from)]
 pub enum RoomKind {
     Public,
     Group,
     Direct,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Room {
+    #[schemars(with = "schema::Name")]
     pub room: String,
     pub id: u64,
     pub kind: RoomKind,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "schema::Title")]
     pub title: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "schema::Attributes")]
     pub attributes: Option<Attributes>,
+    #[schemars(with = "schema::Time")]
     pub created_at: String,
+    #[schemars(with = "schema::Name")]
     pub created_by: String,
+    #[schemars(with = "schema::Seq")]
     pub first_seq: u64,
+    #[schemars(with = "schema::Seq")]
     pub last_seq: u64,
     pub member_count: u64,
+    #[schemars(with = "schema::Rev")]
     pub rev: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewRoom {
+    #[schemars(with = "schema::Name")]
     pub room: String,
     pub kind: RoomKind,
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "schema::Title")]
     pub title: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<schema::Name>", length(max = 1000))]
     pub members: Vec<String>,
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "schema::Attributes")]
     pub attributes: Option<Attributes>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RoomList {
     pub rooms: Vec<Room>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_cursor: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase", try_from = "String")]
+#[schemars(!try_from)]
 pub enum Role {
     Owner,
     Moderator,
     Member,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Member {
+    #[schemars(with = "schema::Name")]
     pub user: String,
     pub role: Role,
+    #[schemars(with = "schema::Time")]
     pub joined_at: String,
+    #[schemars(with = "schema::Seq")]
     pub joined_seq: u64,
+    #[schemars(with = "schema::Rev")]
     pub rev: u64,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PutMember {
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub role: Option<Role>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct MemberList {
     pub members: Vec<Member>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_cursor: Option<String>,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewMessage {
+    #[schemars(with = "schema::Text")]
     pub text: String,
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "schema::ClientId")]
     pub client_id: Option<String>,
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "schema::Kind")]
     pub kind: Option<String>,
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "schema::Seq")]
     pub reply_to: Option<u64>,
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "schema::Attributes")]
     pub attributes: Option<Attributes>,
 }
 
 /// A message of a batch. `sender` and `sent_at` are for root's imports.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BatchMessage {
+    #[schemars(with = "schema::Text")]
     pub text: String,
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "schema::ClientId")]
     pub client_id: Option<String>,
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "schema::Kind")]
     pub kind: Option<String>,
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "schema::Seq")]
     pub reply_to: Option<u64>,
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "schema::Attributes")]
     pub attributes: Option<Attributes>,
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "schema::Name")]
     pub sender: Option<String>,
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "schema::GivenTime")]
     pub sent_at: Option<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Batch {
+    #[schemars(length(min = 1, max = 1000))]
     pub messages: Vec<BatchMessage>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Sent {
+    #[schemars(with = "schema::Name")]
     pub room: String,
+    #[schemars(with = "schema::Seq")]
     pub seq: u64,
+    #[schemars(with = "schema::Rev")]
     pub rev: u64,
+    #[schemars(with = "schema::Time")]
     pub sent_at: String,
+    #[schemars(with = "schema::Name")]
     pub sender: String,
     pub status: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SentBatch {
+    #[schemars(with = "schema::Name")]
     pub room: String,
+    #[schemars(with = "schema::Seq")]
     pub first_seq: u64,
+    #[schemars(with = "schema::Seq")]
     pub last_seq: u64,
+    #[schemars(with = "Vec<schema::Seq>")]
     pub seqs: Vec<u64>,
+    #[schemars(with = "schema::Rev")]
     pub rev: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Message {
+    #[schemars(with = "schema::Name")]
     pub room: String,
+    #[schemars(with = "schema::Seq")]
     pub seq: u64,
+    #[schemars(with = "schema::Rev")]
     pub rev: u64,
+    #[schemars(with = "schema::Name")]
     pub sender: String,
+    #[schemars(with = "schema::Time")]
     pub sent_at: String,
+    #[schemars(with = "schema::Kind")]
     pub kind: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "schema::Text")]
     pub text: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "schema::ClientId")]
     pub client_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "schema::Seq")]
     pub reply_to: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "schema::Time")]
     pub edited_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "schema::Time")]
     pub redacted_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "schema::Attributes")]
     pub attributes: Option<Attributes>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct MessagePage {
     pub messages: Vec<Message>,
+    #[schemars(with = "schema::Seq")]
     pub first_seq: u64,
+    #[schemars(with = "schema::Seq")]
     pub last_seq: u64,
     pub more_before: bool,
     pub more_after: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Cluster {
     pub cluster_id: String,
     pub version: u32,
@@ -219,7 +288,7 @@ pub struct Cluster {
     pub changes: Vec<Change>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ClusterNode {
     pub id: u64,
     pub client_url: String,
@@ -234,20 +303,24 @@ pub struct ClusterNode {
 }
 
 /// A node to add, or to put in the place of another.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewNode {
+    #[schemars(with = "schema::NodeId")]
     pub id: u64,
     /// `http://host:port`
+    #[schemars(with = "schema::ClientUrl")]
     pub client_url: String,
     /// `host:port`
+    #[schemars(with = "schema::PeerAddr")]
     pub peer_addr: String,
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "schema::NodeId")]
     pub replaces: Option<u64>,
 }
 
 /// A change of the membership.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Change {
     pub kind: ChangeKind,
     pub node: u64,
@@ -258,7 +331,7 @@ pub struct Change {
     pub detail: String,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ChangeKind {
     Add,
@@ -266,7 +339,7 @@ pub enum ChangeKind {
     Remove,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ChangeStep {
     Contacting,
@@ -277,21 +350,22 @@ pub enum ChangeStep {
 }
 
 /// Whom to hand leadership to.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Transfer {
     /// None: the voter whose log is furthest.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "schema::NodeId")]
     pub to: Option<u64>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NewLeader {
     pub leader: u64,
 }
 
 /// The hashes of all nodes' states after one entry of the log.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Verification {
     /// Log index of that entry.
     pub index: u64,
@@ -301,7 +375,7 @@ pub struct Verification {
     pub nodes: Vec<NodeHash>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NodeHash {
     pub id: u64,
     /// 32 hexadecimal digits.
@@ -315,7 +389,7 @@ pub struct NodeHash {
 }
 
 /// RFC 9457, as every error of the API is written.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Problem {
     #[serde(rename = "type")]
     pub type_: String,

@@ -3,18 +3,63 @@
 use axum::response::Response;
 use http::{HeaderValue, StatusCode};
 use quorate_client::wire;
+use quorate_state_machine::Code;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Table;
 use crate::headers::X_LEVEL;
+use crate::operation::Operation;
 use crate::problem::Problem;
 use crate::reply::{self, With};
 use crate::request::Call;
 use crate::{checks, convert};
 
+pub(super) fn routes(table: Table) -> Table {
+    table
+        .section("Cluster")
+        .add(
+            Operation::read("/v1/cluster", "getCluster", "Show the cluster as this node sees it")
+                .about("It answers without a quorum.")
+                .answers::<wire::Cluster>(200),
+            get,
+        )
+        .add(
+            Operation::post("/v1/cluster/transfer", "transferLeadership", "Hand leadership over")
+                .about("To the voter `to`, else to the one whose log is furthest. It answers when that one leads.")
+                .optional_json::<wire::Transfer>()
+                .admin()
+                .answers::<wire::NewLeader>(200)
+                .errors(&[Code::NotFound, Code::Conflict, Code::Invalid]),
+            transfer,
+        )
+        .add(
+            Operation::post(
+                "/v1/cluster/snapshot",
+                "takeSnapshot",
+                "Begin a snapshot of the asked node",
+            )
+            .optional_json::<Nothing>()
+            .admin()
+            .without_redirect()
+            .answers::<Nothing>(202)
+            .errors(&[Code::Conflict]),
+            snapshot,
+        )
+        .add(
+            Operation::read("/v1/cluster/verify", "verifyCluster", "Compare the states of all nodes")
+                .about("Each node hashes its whole state after one entry of the log: give it the time that takes.")
+                .admin()
+                .answers::<wire::Verification>(200)
+                .errors(&[Code::Conflict]),
+            verify,
+        )
+}
+
 /// The cluster as this node sees it. It answers without a quorum, which is when it is asked.
 pub(super) async fn get(call: Call) -> Result<Response, Problem> {
     // `level` is taken, as by every read, but there is only one: what this node knows.
-    let params = call.params(&["level"])?;
+    let params = call.params()?;
     let intent = call.read_intent(&params)?.authenticated()?;
     let cluster = call.app.replica.cluster(intent.options.deadline).await;
     let response = reply::json(StatusCode::OK, &convert::cluster(cluster))?;
@@ -25,7 +70,7 @@ pub(super) async fn get(call: Call) -> Result<Response, Problem> {
 pub(super) async fn transfer(call: Call) -> Result<Response, Problem> {
     let wire::Transfer { to } = call.json_or_default()?;
     to.map_or(Ok(()), |to| checks::node_id("to", to))?;
-    let intent = call.admin_intent(&call.params(&["redirect"])?)?;
+    let intent = call.admin_intent(&call.params()?)?;
     call.check_admin(&intent, None).await?;
     call.check_redirect(&intent).await?;
     let deadline = intent.deadline;
@@ -36,14 +81,14 @@ pub(super) async fn transfer(call: Call) -> Result<Response, Problem> {
 }
 
 /// A body without a field, and an answer that has nothing to say yet.
-#[derive(Default, Deserialize, Serialize)]
+#[derive(Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Nothing {}
 
 /// Begins a snapshot of this node, whether it leads or not.
 pub(super) async fn snapshot(call: Call) -> Result<Response, Problem> {
     let Nothing {} = call.json_or_default()?;
-    let intent = call.admin_intent(&call.params(&[])?)?;
+    let intent = call.admin_intent(&call.params()?)?;
     call.check_admin(&intent, None).await?;
     call.administer(intent.deadline, call.app.replica.take_snapshot())
         .await?;
@@ -53,7 +98,7 @@ pub(super) async fn snapshot(call: Call) -> Result<Response, Problem> {
 /// Compares the states of all nodes after one entry of the log.
 pub(super) async fn verify(call: Call) -> Result<Response, Problem> {
     // `level` is taken, as by every read, but there is only one: an entry that a majority has.
-    let params = call.params(&["level"])?;
+    let params = call.params()?;
     call.read_intent(&params)?;
     let intent = call.admin_intent(&params)?;
     call.check_admin(&intent, None).await?;

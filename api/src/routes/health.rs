@@ -5,20 +5,48 @@ use std::fmt::Write;
 use axum::response::Response;
 use http::StatusCode;
 
+use super::Table;
 use crate::convert::raft_state;
+use crate::operation::Operation;
 use crate::problem::{Kind, Problem};
 use crate::reply;
 use crate::request::Call;
 
+/// The media type of the answers.
+const PLAIN: &str = "text/plain; charset=utf-8";
+
+pub(super) fn routes(table: Table) -> Table {
+    table
+        .section("Health")
+        .add(
+            Operation::probe("/livez", "livez", "Does the process answer?").text(PLAIN),
+            live,
+        )
+        .add(
+            Operation::probe("/readyz", "readyz", "Is the leader known, and has this node caught up?")
+                .query(&["verbose"])
+                .text(PLAIN)
+                .errors(&[Kind::NotReady, Kind::ShuttingDown]),
+            ready,
+        )
+        .add(
+            Operation::probe("/leader", "leader", "Does this node lead?")
+                .about("200 on the leader, 503 elsewhere: for load balancers that send all writes to one node.")
+                .text(PLAIN)
+                .errors(&[Kind::NotReady, Kind::NoLeader]),
+            leader,
+        )
+}
+
 /// The process answers.
 pub(super) async fn live(call: Call) -> Result<Response, Problem> {
-    call.params(&[])?;
+    call.params()?;
     Ok(reply::plain(StatusCode::OK, "alive\n"))
 }
 
 /// The leader is known and this node has caught up. `?verbose` says more.
 pub(super) async fn ready(call: Call) -> Result<Response, Problem> {
-    let params = call.params(&["verbose"])?;
+    let params = call.params()?;
     let verbose = match params.get("verbose") {
         Some("") => true,
         _ => params.flag("verbose")?,
@@ -49,7 +77,7 @@ pub(super) async fn ready(call: Call) -> Result<Response, Problem> {
 
 /// 200 on the leader, 503 elsewhere: for load balancers that send all writes to one node.
 pub(super) async fn leader(call: Call) -> Result<Response, Problem> {
-    call.params(&[])?;
+    call.params()?;
     let status = call.app.replica.status();
     match status.leader {
         Some(leader) if leader == status.node => Ok(reply::plain(StatusCode::OK, "leader\n")),

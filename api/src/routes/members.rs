@@ -5,18 +5,45 @@ use http::StatusCode;
 use quorate_client::wire;
 use quorate_state_machine::apply::Response as Done;
 use quorate_state_machine::query::QueryBody;
-use quorate_state_machine::{Answer, Command};
+use quorate_state_machine::{Answer, Code, Command};
 
-use super::{page_of, with_next_link};
+use super::{Table, page_of, with_next_link};
 use crate::app::{unexpected_answer, unexpected_outcome};
 use crate::convert;
 use crate::cursor::{self, List};
+use crate::operation::Operation;
 use crate::problem::Problem;
 use crate::reply::{self, With};
 use crate::request::Call;
 
+pub(super) fn routes(table: Table) -> Table {
+    const ALL: &str = "/v1/rooms/{room}/members";
+    const ONE: &str = "/v1/rooms/{room}/members/{user}";
+    table
+        .section("Members")
+        .add(
+            Operation::read(ALL, "listMembers", "List the members of a room").list::<wire::MemberList>(),
+            list,
+        )
+        .add(
+            Operation::put(ONE, "putMember", "Add a member, or change the role of one")
+                .about("Without a role a new member is `member`, and another one stays what he is.")
+                .optional_json::<wire::PutMember>()
+                .entity::<wire::Member>()
+                .created::<wire::Member>()
+                .errors(&[Code::Conflict, Code::Invalid]),
+            put,
+        )
+        .add(
+            Operation::delete(ONE, "removeMember", "Remove a member, or leave")
+                .no_content()
+                .errors(&[Code::Conflict]),
+            remove,
+        )
+}
+
 pub(super) async fn list(call: Call) -> Result<Response, Problem> {
-    let params = call.params(&["level", "limit", "cursor"])?;
+    let params = call.params()?;
     let (after, limit) = page_of(&params, List::Members)?;
     let intent = call.read_intent(&params)?;
     let room = call.name("room")?;

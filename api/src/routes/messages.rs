@@ -6,16 +6,56 @@ use quorate_client::wire;
 use quorate_state_machine::apply::Response as Done;
 use quorate_state_machine::command::NewMessage;
 use quorate_state_machine::query::{Page, QueryBody};
-use quorate_state_machine::{Answer, Command, Seq, fields};
+use quorate_state_machine::{Answer, Code, Command, Seq, fields};
 
+use super::Table;
 use crate::app::{unexpected_answer, unexpected_outcome};
 use crate::json::Batch;
+use crate::operation::Operation;
 use crate::params::Params;
 use crate::problem::Problem;
 use crate::reply::{self, With};
 use crate::request::Call;
 use crate::time::{format_ms, parse_ms};
 use crate::{checks, convert, headers};
+
+pub(super) fn routes(table: Table) -> Table {
+    const ALL: &str = "/v1/rooms/{room}/messages";
+    table
+        .section("Messages")
+        .add(
+            Operation::post(ALL, "sendMessage", "Send a message")
+                .about("With a `client_id` it may be repeated safely for as long as the message lives.")
+                .json::<wire::NewMessage>()
+                .created::<wire::Sent>()
+                .errors(&[Code::Invalid]),
+            send,
+        )
+        .add(
+            Operation::read(ALL, "listMessages", "Read a page of the history")
+                .about("Oldest first. Without a position it is the newest page; with two it is a 400.")
+                .query(&["limit", "after", "before", "around", "at"])
+                .answers::<wire::MessagePage>(200),
+            page,
+        )
+        .add(
+            Operation::post(
+                "/v1/rooms/{room}/messages/batch",
+                "sendBatch",
+                "Send up to 1000 messages, all or none",
+            )
+            .about("`sender` and `sent_at` are root's, for imports; the sender must exist.")
+            .json::<wire::Batch>()
+            .answers::<wire::SentBatch>(201)
+            .errors(&[Code::Invalid]),
+            send_batch,
+        )
+        .add(
+            Operation::read("/v1/rooms/{room}/messages/{seq}", "getMessage", "Show a message")
+                .entity::<wire::Message>(),
+            get,
+        )
+}
 
 pub(super) async fn send(call: Call) -> Result<Response, Problem> {
     let wire::NewMessage {
@@ -146,7 +186,7 @@ fn sent_at_ms(text: &str) -> Result<u64, Problem> {
 }
 
 pub(super) async fn page(call: Call) -> Result<Response, Problem> {
-    let params = call.params(&["level", "limit", "after", "before", "around", "at"])?;
+    let params = call.params()?;
     let limit = params.limit()?;
     let from = page_start(&params)?;
     let intent = call.read_intent(&params)?;
@@ -190,7 +230,7 @@ fn page_start(params: &Params) -> Result<Page, Problem> {
 }
 
 pub(super) async fn get(call: Call) -> Result<Response, Problem> {
-    let params = call.params(&["level"])?;
+    let params = call.params()?;
     let intent = call.read_intent(&params)?;
     let (room, seq) = (call.name("room")?, call.seq("seq")?);
     let read = call.read(intent, QueryBody::Message { room, seq }).await?;

@@ -1,6 +1,7 @@
 //! Which path leads where. Paths, names and codes are those of docs/API.md.
 
 mod cluster;
+mod description;
 mod health;
 mod members;
 mod messages;
@@ -20,7 +21,9 @@ use http::Request;
 use crate::app::App;
 use crate::config::ApiConfig;
 use crate::cursor::{self, List};
-use crate::front::{self, BodyRule, Rule};
+use crate::front;
+use crate::openapi::Description;
+use crate::operation::Operation;
 use crate::params::Params;
 use crate::percent;
 use crate::problem::{Kind, Problem};
@@ -36,72 +39,67 @@ pub fn router(replica: SharedReplica, config: ApiConfig) -> Router {
     build(App::new(replica, config))
 }
 
+/// Every file of this folder adds its own routes, in the order in which the document shows them.
 pub(crate) fn build(app: Arc<App>) -> Router {
-    const GET: MethodFilter = MethodFilter::GET;
-    const POST: MethodFilter = MethodFilter::POST;
-    const PUT: MethodFilter = MethodFilter::PUT;
-    const PATCH: MethodFilter = MethodFilter::PATCH;
-    const DELETE: MethodFilter = MethodFilter::DELETE;
-    const READ: Rule = Rule::Read;
-    const JSON: Rule = Rule::Write(BodyRule::Json);
-    const OPTIONAL: Rule = Rule::Write(BodyRule::OptionalJson);
-    const MERGE: Rule = Rule::Write(BodyRule::MergePatch);
-    const NO_BODY: Rule = Rule::Write(BodyRule::Unused);
-
-    let mut table = Table {
-        router: Router::new(),
-        app,
-    };
+    let mut table = Table::new(app);
     // The application programming interface of users is promised under both prefixes.
     for (all, one) in [("/v1/users", "/v1/users/{user}"), ("/api/users", "/api/users/{user}")] {
-        table = table
-            .add(POST, all, JSON, users::create)
-            .add(GET, all, READ, users::list)
-            .add(GET, one, READ, users::get)
-            .add(PATCH, one, MERGE, users::patch)
-            .add(DELETE, one, NO_BODY, users::delete);
+        table = users::routes(table, all, one);
     }
-    table
-        .add(POST, "/v1/rooms", JSON, rooms::create)
-        .add(GET, "/v1/rooms", READ, rooms::list)
-        .add(GET, "/v1/rooms/{room}", READ, rooms::get)
-        .add(PATCH, "/v1/rooms/{room}", MERGE, rooms::patch)
-        .add(DELETE, "/v1/rooms/{room}", NO_BODY, rooms::delete)
-        .add(GET, "/v1/rooms/{room}/members", READ, members::list)
-        .add(PUT, "/v1/rooms/{room}/members/{user}", OPTIONAL, members::put)
-        .add(DELETE, "/v1/rooms/{room}/members/{user}", NO_BODY, members::remove)
-        .add(POST, "/v1/rooms/{room}/messages", JSON, messages::send)
-        .add(GET, "/v1/rooms/{room}/messages", READ, messages::page)
-        .add(POST, "/v1/rooms/{room}/messages/batch", JSON, messages::send_batch)
-        .add(GET, "/v1/rooms/{room}/messages/{seq}", READ, messages::get)
-        .add(GET, "/v1/rooms/{room}/stream", READ, stream::open)
-        .add(GET, "/v1/cluster", READ, cluster::get)
-        .add(POST, "/v1/cluster/nodes", JSON, nodes::add)
-        .add(DELETE, "/v1/cluster/nodes/{id}", NO_BODY, nodes::remove)
-        .add(POST, "/v1/cluster/transfer", OPTIONAL, cluster::transfer)
-        .add(POST, "/v1/cluster/snapshot", OPTIONAL, cluster::snapshot)
-        .add(GET, "/v1/cluster/verify", READ, cluster::verify)
-        .add(GET, "/livez", Rule::Probe, health::live)
-        .add(GET, "/readyz", Rule::Probe, health::ready)
-        .add(GET, "/leader", Rule::Probe, health::leader)
-        .add(GET, "/metrics", Rule::Probe, metrics::get)
-        .finish()
+    table = rooms::routes(table);
+    table = members::routes(table);
+    table = messages::routes(table);
+    table = stream::routes(table);
+    table = cluster::routes(table);
+    table = nodes::routes(table);
+    table = health::routes(table);
+    table = metrics::routes(table);
+    table = description::routes(table);
+    table.finish()
 }
 
+/// The routes so far. A route is added together with what it promises, so that none is there that
+/// `/openapi.json` does not describe.
 struct Table {
     router: Router,
     app: Arc<App>,
+    tag: &'static str,
+    description: Arc<Description>,
+    operations: Vec<Arc<Operation>>,
 }
 
 impl Table {
-    fn add<F, Fut>(mut self, method: MethodFilter, route: &'static str, rule: Rule, handler: F) -> Self
+    fn new(app: Arc<App>) -> Self {
+        Self {
+            router: Router::new(),
+            app,
+            tag: "",
+            description: Arc::default(),
+            operations: Vec::new(),
+        }
+    }
+
+    /// The section of the document that the routes added next belong to.
+    fn section(mut self, tag: &'static str) -> Self {
+        self.tag = tag;
+        self
+    }
+
+    fn add<F, Fut>(mut self, operation: Operation, handler: F) -> Self
     where
         F: Fn(Call) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = Result<Response, Problem>> + Send + 'static,
     {
-        self.router = self
-            .router
-            .route(route, on(method, endpoint(&self.app, route, rule, handler)));
+        let operation = Arc::new(Operation {
+            tag: self.tag,
+            ..operation
+        });
+        let method = MethodFilter::try_from(operation.method.clone()).expect("the constructors give usual methods");
+        self.router = self.router.route(
+            operation.path,
+            on(method, endpoint(&self.app, Arc::clone(&operation), handler)),
+        );
+        self.operations.push(operation);
         self
     }
 
@@ -115,17 +113,18 @@ impl Table {
                 format!("{} is not a method of this path", call.parts.method),
             ))
         };
+        let fallback = |label| Arc::new(Operation::none(label));
+        self.description.set(self.operations);
         self.router
-            .method_not_allowed_fallback(endpoint(&self.app, "(method not allowed)", Rule::Probe, no_method))
-            .fallback(endpoint(&self.app, "(no route)", Rule::Probe, no_route))
+            .method_not_allowed_fallback(endpoint(&self.app, fallback("(method not allowed)"), no_method))
+            .fallback(endpoint(&self.app, fallback("(no route)"), no_route))
     }
 }
 
 /// A handler with everything around it, in the form that axum takes.
 fn endpoint<F, Fut>(
     app: &Arc<App>,
-    route: &'static str,
-    rule: Rule,
+    operation: Arc<Operation>,
     handler: F,
 ) -> impl Fn(Request<axum::body::Body>) -> futures::future::BoxFuture<'static, Response> + Clone + Send + Sync + 'static
 where
@@ -133,7 +132,14 @@ where
     Fut: Future<Output = Result<Response, Problem>> + Send + 'static,
 {
     let app = Arc::clone(app);
-    move |request| Box::pin(front::enter(Arc::clone(&app), route, rule, handler.clone(), request))
+    move |request| {
+        Box::pin(front::enter(
+            Arc::clone(&app),
+            Arc::clone(&operation),
+            handler.clone(),
+            request,
+        ))
+    }
 }
 
 /// `limit` and `cursor` of a list.

@@ -6,16 +6,53 @@ use quorate_client::wire;
 use quorate_state_machine::apply::Response as Done;
 use quorate_state_machine::command::Patch;
 use quorate_state_machine::query::QueryBody;
-use quorate_state_machine::{Answer, Command, fields};
+use quorate_state_machine::{Answer, Code, Command, fields};
 
-use super::{page_of, with_next_link};
+use super::{Table, page_of, with_next_link};
 use crate::app::{unexpected_answer, unexpected_outcome};
 use crate::cursor::{self, List};
 use crate::json::{RoomPatch, patch as field};
+use crate::operation::Operation;
 use crate::problem::Problem;
 use crate::reply::{self, With};
 use crate::request::Call;
 use crate::{checks, convert, headers};
+
+pub(super) fn routes(table: Table) -> Table {
+    const ALL: &str = "/v1/rooms";
+    const ONE: &str = "/v1/rooms/{room}";
+    table
+        .section("Rooms")
+        .add(
+            Operation::post(ALL, "createRoom", "Create a room")
+                .about("The creator is its owner, except root, who is never a member.")
+                .json::<wire::NewRoom>()
+                .created::<wire::Room>()
+                .errors(&[Code::AlreadyExists, Code::Invalid]),
+            create,
+        )
+        .add(
+            Operation::read(ALL, "listRooms", "List the caller's rooms")
+                .about("To root it gives all rooms.")
+                .list::<wire::RoomList>(),
+            list,
+        )
+        .add(
+            Operation::read(ONE, "getRoom", "Show a room").entity::<wire::Room>(),
+            get,
+        )
+        .add(
+            Operation::patch(ONE, "updateRoom", "Change a room")
+                .merge_patch::<RoomPatch>()
+                .entity::<wire::Room>()
+                .errors(&[Code::Invalid]),
+            patch,
+        )
+        .add(
+            Operation::delete(ONE, "deleteRoom", "Delete a room with its messages").no_content(),
+            delete,
+        )
+}
 
 pub(super) async fn create(call: Call) -> Result<Response, Problem> {
     let wire::NewRoom {
@@ -52,7 +89,7 @@ pub(super) async fn create(call: Call) -> Result<Response, Problem> {
 }
 
 pub(super) async fn list(call: Call) -> Result<Response, Problem> {
-    let params = call.params(&["level", "limit", "cursor"])?;
+    let params = call.params()?;
     let (after, limit) = page_of(&params, List::Rooms)?;
     let intent = call.read_intent(&params)?;
     let read = call.read(intent, QueryBody::Rooms { after, limit }).await?;
@@ -68,7 +105,7 @@ pub(super) async fn list(call: Call) -> Result<Response, Problem> {
 }
 
 pub(super) async fn get(call: Call) -> Result<Response, Problem> {
-    let params = call.params(&["level"])?;
+    let params = call.params()?;
     let intent = call.read_intent(&params)?;
     let room = call.name("room")?;
     let read = call.read(intent, QueryBody::Room { room }).await?;

@@ -7,15 +7,31 @@ use http::{HeaderValue, StatusCode, header};
 use quorate_state_machine::Seq;
 use quorate_state_machine::query::{QueryBody, RoomCursor};
 
+use super::Table;
 use crate::app::unexpected_answer;
 use crate::feed::{FIRST_ITEMS, Feed, Page};
 use crate::headers::{self, LAST_EVENT_ID};
+use crate::operation::Operation;
 use crate::problem::{Kind, Problem};
 use crate::reply::{self, With};
 use crate::request::Call;
 
+pub(super) fn routes(table: Table) -> Table {
+    table.section("Streams").add(
+        Operation::read("/v1/rooms/{room}/stream", "streamRoom", "Follow a room")
+            .about(
+                "Server-Sent Events. With `after` the messages behind that seq come first; with `Last-Event-ID` the \
+                 stream goes on behind that event, on any node; with neither it begins now.",
+            )
+            .query(&["after"])
+            .header(LAST_EVENT_ID)
+            .events(),
+        open,
+    )
+}
+
 pub(super) async fn open(call: Call) -> Result<Response, Problem> {
-    let params = call.params(&["level", "after"])?;
+    let params = call.params()?;
     let after = params.seq("after")?.map(Seq);
     let resumed = headers::position(&call.parts.headers, &LAST_EVENT_ID)?;
     let mut intent = call.read_intent(&params)?;

@@ -7,16 +7,52 @@ use quorate_client::wire;
 use quorate_state_machine::apply::Response as Done;
 use quorate_state_machine::command::Patch;
 use quorate_state_machine::query::QueryBody;
-use quorate_state_machine::{Answer, Command, fields};
+use quorate_state_machine::{Answer, Code, Command, fields};
 
-use super::{page_of, with_next_link};
+use super::{Table, page_of, with_next_link};
 use crate::app::{unexpected_answer, unexpected_outcome};
 use crate::cursor::{self, List};
 use crate::json::{UserPatch, patch as field};
+use crate::operation::Operation;
 use crate::problem::Problem;
 use crate::reply::{self, With};
 use crate::request::{Call, WriteIntent};
 use crate::{checks, convert, headers};
+
+pub(super) fn routes(table: Table, all: &'static str, one: &'static str) -> Table {
+    table
+        .section("Users")
+        .add(
+            Operation::post(all, "createUser", "Create a user")
+                .about("Only root makes users. A password is hashed before anything is written.")
+                .json::<wire::NewUser>()
+                .created::<wire::User>()
+                .errors(&[Code::Forbidden, Code::AlreadyExists]),
+            create,
+        )
+        .add(
+            Operation::read(all, "listUsers", "List the users").list::<wire::UserList>(),
+            list,
+        )
+        .add(
+            Operation::read(one, "getUser", "Show a user").entity::<wire::User>(),
+            get,
+        )
+        .add(
+            Operation::patch(one, "updateUser", "Change a user")
+                .merge_patch::<UserPatch>()
+                .entity::<wire::User>()
+                .errors(&[Code::Forbidden, Code::Invalid]),
+            patch,
+        )
+        .add(
+            Operation::delete(one, "deleteUser", "Delete a user")
+                .about("His memberships end; his messages stay. The last owner of a room cannot go.")
+                .no_content()
+                .errors(&[Code::Forbidden, Code::Conflict]),
+            delete,
+        )
+}
 
 pub(super) async fn create(call: Call) -> Result<Response, Problem> {
     let wire::NewUser {
@@ -55,7 +91,7 @@ pub(super) async fn create(call: Call) -> Result<Response, Problem> {
 }
 
 pub(super) async fn list(call: Call) -> Result<Response, Problem> {
-    let params = call.params(&["level", "limit", "cursor"])?;
+    let params = call.params()?;
     let (after, limit) = page_of(&params, List::Users)?;
     let intent = call.read_intent(&params)?;
     let read = call.read(intent, QueryBody::Users { after, limit }).await?;
@@ -71,7 +107,7 @@ pub(super) async fn list(call: Call) -> Result<Response, Problem> {
 }
 
 pub(super) async fn get(call: Call) -> Result<Response, Problem> {
-    let params = call.params(&["level"])?;
+    let params = call.params()?;
     let intent = call.read_intent(&params)?;
     let user = call.name("user")?;
     let read = call.read(intent, QueryBody::User { user }).await?;

@@ -11,6 +11,7 @@ mod headers;
 mod lists;
 mod memory;
 mod messages;
+mod openapi;
 mod outages;
 mod sockets;
 mod stream;
