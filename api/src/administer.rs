@@ -29,6 +29,7 @@ impl Call {
         // To ask twice is to ask for the same nodes, so a key has nothing to do. One that does not
         // parse is a slip of the caller's all the same.
         headers::idempotency_key(headers)?;
+        headers::check_those_of_reads(headers)?;
         Ok(AdminIntent {
             caller: headers::caller(headers)?,
             deadline: self.deadline()?,

@@ -1,6 +1,7 @@
 //! The state machine's own rules for names and fields, asked before anything is proposed, so that
 //! bad input costs no log entry. Apply asks them again.
 
+use quorate_client::wire::schema::NUMBER_MAX;
 use quorate_client::wire::{Attributes, NewNode};
 use quorate_state_machine::limits::{BATCH_MESSAGES_MAX, NEW_ROOM_MEMBERS_MAX};
 use quorate_state_machine::{Rejection, fields, names};
@@ -21,6 +22,14 @@ pub(crate) fn optional(value: Option<&str>, check: impl FnOnce(&str) -> Result<(
 
 pub(crate) fn text(text: &str) -> Result<(), Problem> {
     fields::text(text).map_err(Problem::refused)
+}
+
+/// A seq in a body, as every number of the contract.
+pub(crate) fn reply_to(seq: u64) -> Result<(), Problem> {
+    if seq > NUMBER_MAX {
+        return Err(Problem::bad_request("reply_to: a number stays below 2^53"));
+    }
+    Ok(())
 }
 
 /// Messages of a batch: none is a mistake, too many is a matter of size.
@@ -96,10 +105,27 @@ pub(crate) fn attributes(attributes: &Attributes) -> Result<String, Problem> {
             "attributes are nested at most {ATTRIBUTES_DEPTH_MAX} deep"
         )));
     }
+    if !attributes.values().all(is_exact) {
+        return Err(Problem::bad_request(
+            "attributes: a number lies between -2^53 and 2^53, so that every language can hold it",
+        ));
+    }
     let text = serde_json::to_string(attributes).expect("a JSON object can be written");
     fields::attributes(&text).map_err(Problem::refused)?;
     Ok(text)
 }
+
+/// Numbers stay below 2^53: above it not every language tells two of them apart.
+fn is_exact(value: &Value) -> bool {
+    match value {
+        Value::Number(number) => number.as_f64().is_some_and(|number| number.abs() < TWO_TO_53),
+        Value::Array(values) => values.iter().all(is_exact),
+        Value::Object(values) => values.values().all(is_exact),
+        _ => true,
+    }
+}
+
+const TWO_TO_53: f64 = 9_007_199_254_740_992.0;
 
 fn fits(value: &Value, depth: usize) -> bool {
     match value {

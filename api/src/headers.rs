@@ -102,22 +102,44 @@ pub(crate) fn caller(headers: &HeaderMap) -> Result<Result<Caller, Problem>, Pro
 
 /// `If-Match: "rev"`, `If-None-Match: *` and `If-Lock: NAME;token=N` of a write.
 pub(crate) fn conditions(headers: &HeaderMap) -> Result<Conditions, Problem> {
-    let if_match = text(headers, &header::IF_MATCH)?
-        .map(|value| entity_tag(value).ok_or_else(|| malformed(&header::IF_MATCH, "one strong tag, \"rev\"")))
-        .transpose()?;
+    let if_match = if_match(headers)?;
     let if_none_match = match text(headers, &header::IF_NONE_MATCH)? {
         None => false,
         Some("*") => true,
         Some(_) => return Err(malformed(&header::IF_NONE_MATCH, "* on a write")),
     };
-    let if_lock = text(headers, &IF_LOCK)?
-        .map(|value| lock(value).ok_or_else(|| malformed(&IF_LOCK, "NAME;token=N")))
-        .transpose()?;
+    let if_lock = if_lock(headers)?;
     Ok(Conditions {
         if_match,
         if_none_match,
         if_lock,
     })
+}
+
+fn if_match(headers: &HeaderMap) -> Result<Option<Revision>, Problem> {
+    text(headers, &header::IF_MATCH)?
+        .map(|value| entity_tag(value).ok_or_else(|| malformed(&header::IF_MATCH, "one strong tag, \"rev\"")))
+        .transpose()
+}
+
+fn if_lock(headers: &HeaderMap) -> Result<Option<IfLock>, Problem> {
+    text(headers, &IF_LOCK)?
+        .map(|value| lock(value).ok_or_else(|| malformed(&IF_LOCK, "NAME;token=N")))
+        .transpose()
+}
+
+/// A read has no use for the headers of writes, but one that does not parse is a slip all the same.
+pub(crate) fn check_those_of_writes(headers: &HeaderMap) -> Result<(), Problem> {
+    if_match(headers)?;
+    if_lock(headers)?;
+    idempotency_key(headers)?;
+    Ok(())
+}
+
+/// A write has no use for the headers of reads; the same holds.
+pub(crate) fn check_those_of_reads(headers: &HeaderMap) -> Result<(), Problem> {
+    position(headers, &X_MIN_POSITION)?;
+    Ok(())
 }
 
 /// For what is no entity and no command of the log, so that nothing could hold the condition against it.

@@ -64,8 +64,9 @@ fn schema_of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
 const ALWAYS: [Kind; 2] = [Kind::BadRequest, Kind::Internal];
 
 /// Errors of everything that needs a place among the requests at work, and a state to look at.
-const WORK: [Kind; 5] = [
+const WORK: [Kind; 6] = [
     Kind::Refused(Code::Unauthenticated),
+    Kind::Refused(Code::PositionExpired),
     Kind::Overloaded,
     Kind::NoLeader,
     Kind::NotReady,
@@ -90,7 +91,7 @@ impl Operation {
         let mut this = Self::new(Method::GET, path, Rule::Read, id, summary);
         this.query.push("level");
         this.headers.extend([X_USER, REQUEST_TIMEOUT_MS, X_MIN_POSITION]);
-        this.errors(&WORK).errors(&[Code::PositionExpired]).of_path()
+        this.errors(&WORK).of_path()
     }
 
     /// A write without a body, until [`Self::json`] or one of its kin gives it one.
@@ -228,7 +229,15 @@ impl Operation {
         ];
         self.errors
             .retain(|kind| !of_the_log.iter().any(|code| *kind == Kind::Refused(*code)));
-        self.errors(&[Code::Forbidden])
+        // The replica refuses with these (`replica::AdminError`).
+        self.errors(&[
+            Code::Forbidden,
+            Code::NotFound,
+            Code::AlreadyExists,
+            Code::Conflict,
+            Code::Invalid,
+        ])
+        .errors(&[Kind::DiskFull])
     }
 
     /// For a write that the asked node does itself.

@@ -100,6 +100,7 @@ impl Call {
 
     /// Headers and query of a write.
     pub(crate) fn write_intent(&self) -> Result<WriteIntent, Problem> {
+        headers::check_those_of_reads(&self.parts.headers)?;
         let params = self.params()?;
         Ok(WriteIntent {
             caller: headers::caller(&self.parts.headers)?,
@@ -120,6 +121,7 @@ impl Call {
             Some("local") => Level::Local,
             Some(_) => return Err(Problem::bad_request("level must be linearizable or local")),
         };
+        headers::check_those_of_writes(&self.parts.headers)?;
         let min_position = headers::position(&self.parts.headers, &headers::X_MIN_POSITION)?;
         Ok(ReadIntent {
             caller: headers::caller(&self.parts.headers)?,

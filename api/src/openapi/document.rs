@@ -112,7 +112,7 @@ impl Writer {
             .map(|name| parameters::in_path(name, &mut self.schemas))
             .collect();
         for name in &operation.query {
-            parameters.push(parameters::in_query(name, &mut self.schemas));
+            parameters.push(parameters::in_query(name));
         }
         for name in &operation.headers {
             parameters.push(parameters::in_header(name, operation));

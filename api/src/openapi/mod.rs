@@ -2,6 +2,7 @@
 //! (`operation`) and from the schemas of the bodies, and the same as a page for people.
 
 mod document;
+mod example;
 mod page;
 mod parameters;
 mod schemas;
@@ -53,4 +54,10 @@ impl Description {
     pub(crate) fn html(&self) -> Bytes {
         self.html.get_or_init(|| page::of(self.document()).into()).clone()
     }
+}
+
+/// What a reference leads to; what is none is itself.
+fn resolved<'a>(value: &'a Value, document: &'a Value) -> &'a Value {
+    let pointer = value["$ref"].as_str().and_then(|reference| reference.strip_prefix('#'));
+    pointer.and_then(|pointer| document.pointer(pointer)).unwrap_or(value)
 }

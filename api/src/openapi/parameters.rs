@@ -32,7 +32,9 @@ pub(super) fn in_path(name: &str, schemas: &mut Schemas) -> Value {
 ///
 /// # Panics
 /// When the name has no meaning here yet.
-pub(super) fn in_query(name: &str, schemas: &mut Schemas) -> Value {
+pub(super) fn in_query(name: &str) -> Value {
+    // Whatever lies beyond the end is as far beyond as any other number.
+    let seq = || json!({"type": "integer", "minimum": 0, "examples": [17]});
     let flag = || json!({"type": "string", "enum": ["true", "false"], "default": "false"});
     let (schema, about) = match name {
         "level" => (
@@ -52,9 +54,9 @@ pub(super) fn in_query(name: &str, schemas: &mut Schemas) -> Value {
             json!({"type": "string", "minLength": 3, "pattern": "^[a-z]([0-9A-Fa-f]{2})+$", "format": "quorate-cursor"}),
             "`next_cursor` of the page before. Opaque; belongs to its list.",
         ),
-        "after" => (schemas.one::<Seq>(), "The messages behind this seq."),
-        "before" => (schemas.one::<Seq>(), "The messages up to the one before this seq."),
-        "around" => (schemas.one::<Seq>(), "The messages with this seq in the middle."),
+        "after" => (seq(), "The messages behind this seq."),
+        "before" => (seq(), "The messages up to the one before this seq."),
+        "around" => (seq(), "The messages with this seq in the middle."),
         "at" => (
             json!({"type": "string", "format": "quorate-time", "examples": ["2026-01-31T12:00:00Z"]}),
             "From the first message by which some message was sent at or after this time.",

@@ -3,7 +3,6 @@
 use axum::response::Response;
 use http::{HeaderValue, StatusCode};
 use quorate_client::wire;
-use quorate_state_machine::Code;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -29,8 +28,7 @@ pub(super) fn routes(table: Table) -> Table {
                 .about("To the voter `to`, else to the one whose log is furthest. It answers when that one leads.")
                 .optional_json::<wire::Transfer>()
                 .admin()
-                .answers::<wire::NewLeader>(200)
-                .errors(&[Code::NotFound, Code::Conflict, Code::Invalid]),
+                .answers::<wire::NewLeader>(200),
             transfer,
         )
         .add(
@@ -42,16 +40,14 @@ pub(super) fn routes(table: Table) -> Table {
             .optional_json::<Nothing>()
             .admin()
             .without_redirect()
-            .answers::<Nothing>(202)
-            .errors(&[Code::Conflict]),
+            .answers::<Nothing>(202),
             snapshot,
         )
         .add(
             Operation::read("/v1/cluster/verify", "verifyCluster", "Compare the states of all nodes")
                 .about("Each node hashes its whole state after one entry of the log: give it the time that takes.")
                 .admin()
-                .answers::<wire::Verification>(200)
-                .errors(&[Code::Conflict]),
+                .answers::<wire::Verification>(200),
             verify,
         )
 }

@@ -166,6 +166,7 @@ fn new_message(message: wire::BatchMessage) -> Result<NewMessage, Problem> {
     if let Some(sender) = &sender {
         checks::name("sender", sender)?;
     }
+    reply_to.map_or(Ok(()), checks::reply_to)?;
     Ok(NewMessage {
         text,
         client_id,

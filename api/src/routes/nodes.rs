@@ -3,7 +3,6 @@
 use axum::response::Response;
 use http::StatusCode;
 use quorate_client::wire;
-use quorate_state_machine::Code;
 
 use super::Table;
 use crate::operation::Operation;
@@ -20,15 +19,13 @@ pub(super) fn routes(table: Table) -> Table {
                 .about("Its progress is in `GET /v1/cluster`.")
                 .json::<wire::NewNode>()
                 .admin()
-                .answers::<wire::Change>(202)
-                .errors(&[Code::NotFound, Code::AlreadyExists, Code::Conflict, Code::Invalid]),
+                .answers::<wire::Change>(202),
             add,
         )
         .add(
             Operation::delete("/v1/cluster/nodes/{id}", "removeNode", "Remove a node")
                 .admin()
-                .no_content()
-                .errors(&[Code::Conflict, Code::Invalid]),
+                .no_content(),
             remove,
         )
 }

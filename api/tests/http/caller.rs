@@ -11,6 +11,7 @@ use quorate_api::{ApiConfig, router};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
+use crate::contract;
 use crate::memory::MemoryReplica;
 
 pub(crate) struct Node {
@@ -57,9 +58,11 @@ impl Node {
     }
 
     pub(crate) async fn call(&self, request: Request<Body>) -> Reply {
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let body = in_time(body.collect()).await.unwrap().to_bytes().to_vec();
+        contract::check(method.as_str(), &path, parts.status.as_u16(), &parts.headers, &body).await;
         Reply {
             status: parts.status,
             headers: parts.headers,

@@ -5,6 +5,7 @@
 
 mod caller;
 mod cluster;
+mod contract;
 mod entities;
 mod errors;
 mod headers;
