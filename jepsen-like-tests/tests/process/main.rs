@@ -14,6 +14,7 @@ mod damaged_files;
 mod disks;
 mod every_answer;
 mod exactly_once;
+mod export;
 mod full_queues;
 mod full_restart;
 mod graceful_stop;

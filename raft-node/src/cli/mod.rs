@@ -3,11 +3,14 @@
 //! [`output`] (what it prints).
 
 mod exit;
+mod export;
 mod history;
 mod import;
 mod lists;
+mod man;
 mod node;
 mod output;
+mod progress;
 mod room;
 mod send;
 mod serve;
@@ -39,6 +42,7 @@ Examples:
   quorate history lobby --limit 20
   quorate tail lobby --last 5
   quorate import irc 2004-11-15.log --room ubuntu
+  quorate export ubuntu > ubuntu.jsonl
   quorate node add 4 --client-url http://127.0.0.1:7104 --peer-addr 127.0.0.1:7204
   quorate status --endpoints http://10.0.0.1:7101,http://10.0.0.2:7101
 
@@ -80,7 +84,7 @@ pub(crate) struct Global {
         value_name = "USER"
     )]
     acting: Option<String>,
-    /// Give up after so long, failover and retries included: 10, 2.5, 500ms or 1m [default: 30; status 5; import 120; node add, node replace 600]
+    /// Give up after so long, failover and retries included: 10, 2.5, 500ms or 1m [default: 30; status 5; import, export 120; node add, node replace 600]
     #[arg(long, global = true, env = "QUORATE_TIMEOUT", value_name = "TIME", value_parser = parse_time)]
     timeout: Option<Duration>,
     /// A session's bearer token
@@ -118,7 +122,9 @@ enum Command {
     History(history::History),
     /// Follow a room, across failovers, until ctrl-c
     Tail(tail::Tail),
-    /// Read chats of other systems into a room
+    /// Write a room's messages as JSON lines
+    Export(export::Export),
+    /// Read chats of other systems, or what export wrote, into a room
     #[command(subcommand)]
     Import(import::Import),
     /// Print the completions of a shell
@@ -127,6 +133,8 @@ enum Command {
         #[arg(value_enum)]
         shell: clap_complete::Shell,
     },
+    /// Print the manual, or write a page for each command
+    Man(man::Man),
     /// Print the version
     Version,
 }
@@ -181,6 +189,9 @@ fn execute(cli: Cli, output: &Output) -> Result<(), Failure> {
             // An import is long and runs unattended: it waits for a failover, and for a restart.
             block_on(import.run(global.client(Duration::from_secs(120))?, output))
         }
+        // As long as an import: it waits for a failover, and for a restart.
+        Command::Export(export) => block_on(export.run(global.client(Duration::from_secs(120))?, output)),
+        Command::Man(man) => man.run(Cli::command(), output),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "quorate", &mut script);

@@ -14,7 +14,8 @@ pub(crate) struct FileKey {
 impl FileKey {
     /// Names of any length and script become short ASCII; a long one is cut, and told apart from
     /// others by its checksum.
-    pub(crate) fn new(file_name: &str) -> Self {
+    /// `format` keeps the keys of formats apart.
+    pub(crate) fn new(format: &str, file_name: &str) -> Self {
         const KEPT: &percent_encoding::AsciiSet = &NON_ALPHANUMERIC
             .remove(b'-')
             .remove(b'.')
@@ -27,13 +28,18 @@ impl FileKey {
             name.push_str(&format!("~{:08x}", crc32fast::hash(file_name.as_bytes())));
         }
         Self {
-            prefix: format!("irc:{name}:"),
+            prefix: format!("{format}:{name}:"),
         }
     }
 
     /// Of the line with this number, from 1.
     pub(crate) fn client_id(&self, line: u64) -> String {
         format!("{}{line}", self.prefix)
+    }
+
+    /// Of these lines together, in the room with this id.
+    pub(crate) fn of_batch(&self, room: u64, first: u64, last: u64) -> String {
+        format!("{}{room}:{first}-{last}", self.prefix)
     }
 
     /// The number of the line with this `client_id`, if it is of this file.
@@ -51,7 +57,7 @@ mod tests {
 
     #[test]
     fn keys_name_file_and_line() {
-        let key = FileKey::new("2004-11-15_03 #chat.txt");
+        let key = FileKey::new("irc", "2004-11-15_03 #chat.txt");
         assert_eq!(key.client_id(17), "irc:2004-11-15_03%20#chat.txt:17");
         assert_eq!(key.line("irc:2004-11-15_03%20#chat.txt:17"), Some(17));
         for other in [
@@ -67,7 +73,10 @@ mod tests {
 
     #[test]
     fn long_names_fit_and_differ() {
-        let (one, two) = (FileKey::new(&"日".repeat(80)), FileKey::new(&"日".repeat(81)));
+        let (one, two) = (
+            FileKey::new("irc", &"日".repeat(80)),
+            FileKey::new("irc", &"日".repeat(81)),
+        );
         assert_ne!(one, two);
         assert!(
             one.client_id(u64::MAX).len() <= 128,

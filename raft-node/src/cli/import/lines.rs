@@ -48,12 +48,16 @@ impl<'a> Lines<'a> {
         }
         self.number += 1;
         if self.line.len() as u64 == LINE_BYTES_MAX {
-            let (path, number) = (self.path.display(), self.number);
-            return Err(Failure::Usage(format!(
-                "{path}: line {number} has more than {LINE_BYTES_MAX} bytes"
-            )));
+            return Err(self.wrong(&format!("has more than {LINE_BYTES_MAX} bytes")));
         }
         Ok(Some(decode(without_line_end(&self.line))))
+    }
+}
+
+impl Lines<'_> {
+    /// What is wrong with the line that was read last.
+    pub(crate) fn wrong(&self, why: &str) -> Failure {
+        Failure::Usage(format!("{}: line {} {why}", self.path.display(), self.number))
     }
 }
 

@@ -1,13 +1,17 @@
-//! `quorate import …`: chats of other systems, one file of code each system.
+//! `quorate import …`: chats of other systems and exports of this one. Each format is a file of code
+//! that makes messages of lines (`irc_log`, `jsonl`); `run` does the rest for all of them.
 
 mod clock;
+mod format;
 mod irc;
+mod irc_log;
+mod jsonl;
 mod key;
 mod lines;
 mod nick;
-mod progress;
 mod run;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use clap::Subcommand;
@@ -16,6 +20,9 @@ use quorate_client::Client;
 
 use super::exit::Failure;
 use super::output::Output;
+use format::{Format, Source};
+use irc_log::IrcLog;
+use jsonl::JsonLines;
 
 const IRC_HELP: &str = "\
 Every line becomes one message, in order:
@@ -35,6 +42,19 @@ Examples:
   quorate import irc channel.txt --room ubuntu --date 2004-11-15
   quorate import irc logs/*.txt --room ubuntu";
 
+const JSONL_HELP: &str = "\
+Reads what `quorate export` wrote: one message a line, as the API shows it. Sender, time, kind,
+text, client_id, reply_to and attributes are kept; into an empty room also the seqs, if the export
+began with the first message. The room is created (public) if it is missing, and so are the users.
+A redacted message becomes one with an empty text, so that those behind it keep their seqs.
+
+The whole file is checked first: a line that is no message is named, and nothing is imported. An
+import that was interrupted is simply run again: it looks how far the room is and goes on there.
+
+Examples:
+  quorate import jsonl lobby.jsonl --room lobby
+  quorate export lobby > lobby.jsonl && quorate import jsonl lobby.jsonl --room lobby-2";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Import {
     /// Logs of an IRC channel
@@ -52,23 +72,77 @@ pub(crate) enum Import {
         #[arg(long, default_value_t = 200, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
         batch_lines: u16,
     },
+    /// What `quorate export` wrote
+    #[command(after_help = JSONL_HELP)]
+    Jsonl {
+        /// JSON lines, one message each
+        file: PathBuf,
+        #[arg(long)]
+        room: String,
+        /// Lines that are sent at once, 1 to 1000
+        #[arg(long, default_value_t = 200, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+        batch_lines: u16,
+    },
 }
 
 impl Import {
     pub(crate) async fn run(self, client: Client, output: &Output) -> Result<(), Failure> {
-        match self {
+        let (mut sources, room, batch_lines) = match self {
             Import::Irc {
                 files,
                 room,
                 date,
                 batch_lines,
-            } => {
-                let sources = run::sources(&files, date)?;
-                let summary = run::import(&client, &room, &sources, usize::from(batch_lines)).await?;
-                output.value(&summary, || summary.text())
-            }
-        }
+            } => (irc_sources(&files, date)?, room, batch_lines),
+            Import::Jsonl {
+                file,
+                room,
+                batch_lines,
+            } => (jsonl_sources(&file)?, room, batch_lines),
+        };
+        let summary = run::import(&client, &room, &mut sources, usize::from(batch_lines)).await?;
+        output.value(&summary, || summary.text())
     }
+}
+
+/// The files and their dates.
+fn irc_sources(files: &[PathBuf], date: Option<Date>) -> Result<Vec<Source>, Failure> {
+    sources(files, |name| {
+        let date = date
+            .or_else(|| date_of_name(name))
+            .ok_or_else(|| Failure::Usage(format!("{name} does not begin with a date: give --date YYYY-MM-DD")))?;
+        Ok(Box::new(IrcLog::new(name, date)))
+    })
+}
+
+fn jsonl_sources(file: &PathBuf) -> Result<Vec<Source>, Failure> {
+    sources(std::slice::from_ref(file), |name| Ok(Box::new(JsonLines::new(name))))
+}
+
+/// Checks the files' names before anything is asked of the store.
+fn sources(
+    files: &[PathBuf],
+    format: impl Fn(&str) -> Result<Box<dyn Format>, Failure>,
+) -> Result<Vec<Source>, Failure> {
+    let mut names = HashSet::new();
+    let mut sources = Vec::new();
+    for path in files {
+        let Some(name) = path.file_name().map(|name| name.to_string_lossy().into_owned()) else {
+            return Err(Failure::Usage(format!("{} is not a file", path.display())));
+        };
+        // Their lines would have the same keys, and the second file's would be taken for the first's.
+        if !names.insert(name.clone()) {
+            return Err(Failure::Usage(format!(
+                "two files are called {name}; lines are keyed by file name"
+            )));
+        }
+        sources.push(Source {
+            path: path.clone(),
+            format: format(&name)?,
+            name,
+        });
+    }
+    Ok(sources)
 }
 
 /// `YYYY-MM-DD` and nothing else.

@@ -1,41 +1,25 @@
-//! Performs an import: reads the files line by line, makes the users it meets, and sends the lines
-//! in batches, one after the other, so that line n becomes seq n + 1 of an empty room.
+//! Performs an import, whatever the files' format: reads them line by line, makes the users that it
+//! meets, and sends the lines in batches, one after the other, so that line n (from 0) becomes seq
+//! n + 1 of an empty room.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
 use std::time::Instant;
 
 use futures::StreamExt;
-use jiff::civil::Date;
-use quorate_client::wire::{BatchMessage, NewRoom, NewUser, RoomKind};
+use quorate_client::wire::{BatchMessage, NewRoom, NewUser, Room, RoomKind};
 use quorate_client::{Client, Error, Level, PageFrom};
+use quorate_state_machine::names::ROOT;
 use serde::Serialize;
 
-use super::clock::Clock;
-use super::irc::{self, Said};
-use super::key::FileKey;
+use super::format::Source;
 use super::lines::{Lines, failed_to_read};
-use super::nick::user_name;
-use super::progress::{Progress, rate};
 use crate::cli::exit::Failure;
+use crate::cli::progress::{Progress, rate};
 
-/// The contract's bound of a message's text.
-const TEXT_BYTES_MAX: usize = 64 << 10;
 /// A batch's JSON is kept below the contract's 4 MiB, whatever its lines have in them.
 const BATCH_BYTES_MAX: usize = 3 << 20;
 /// Users made side by side: enough to share the log's fsyncs, few enough to leave room for others.
 const USERS_AT_ONCE: usize = 64;
-/// The administrator is not a stored user: nobody makes him.
-const ROOT: &str = "root";
-
-/// A file to import, and what its name says.
-#[derive(Debug)]
-pub(crate) struct Source {
-    path: PathBuf,
-    name: String,
-    key: FileKey,
-    date: Date,
-}
 
 /// What was done.
 #[derive(Debug, Default, Serialize)]
@@ -71,65 +55,48 @@ impl Summary {
     }
 }
 
-/// Checks the files' names and dates before anything is asked of the store.
-pub(crate) fn sources(files: &[PathBuf], date: Option<Date>) -> Result<Vec<Source>, Failure> {
-    let mut names = HashSet::new();
-    let mut sources = Vec::new();
-    for path in files {
-        let Some(name) = path.file_name().map(|name| name.to_string_lossy().into_owned()) else {
-            return Err(Failure::Usage(format!("{} is not a file", path.display())));
-        };
-        // Their lines would have the same keys, and the second file's would be taken for the first's.
-        if !names.insert(name.clone()) {
-            return Err(Failure::Usage(format!(
-                "two files are called {name}; lines are keyed by file name"
-            )));
-        }
-        let date = date
-            .or_else(|| super::date_of_name(&name))
-            .ok_or_else(|| Failure::Usage(format!("{name} does not begin with a date: give --date YYYY-MM-DD")))?;
-        sources.push(Source {
-            path: path.clone(),
-            key: FileKey::new(&name),
-            name,
-            date,
-        });
-    }
-    Ok(sources)
-}
-
 /// Imports the files in order. Safe to run again after any failure.
 pub(crate) async fn import(
     client: &Client,
     room: &str,
-    sources: &[Source],
+    sources: &mut [Source],
     batch_lines: usize,
 ) -> Result<Summary, Failure> {
     let began = Instant::now();
     let mut totals = Vec::new();
-    for source in sources {
-        totals.push(count_lines(source).await?);
+    for source in &mut *sources {
+        totals.push(check_lines(source).await?);
     }
-    let done = match make_room(client, room).await? {
+    let (found, made) = make_room(client, room).await?;
+    let done = match made {
         Made::Now => None,
         Made::Before => how_far(client, room, sources).await?,
     };
     let mut work = Work {
         client,
         room,
+        room_id: found.id,
         batch_lines,
+        // The administrator is not a stored user: nobody makes him.
         known: HashSet::from([ROOT.to_owned()]),
         summary: Summary {
             room: room.to_owned(),
             ..Summary::default()
         },
     };
-    for (index, source) in sources.iter().enumerate() {
+    // The seq before the next file's first line.
+    let mut base = match done {
+        Some((file, line)) => found.last_seq.saturating_sub(totals[..file].iter().sum::<u64>() + line),
+        None => found.last_seq,
+    };
+    for (index, source) in sources.iter_mut().enumerate() {
         let start = match done {
             Some((file, _)) if index < file => totals[index],
             Some((file, line)) if index == file => line,
             _ => 0,
         };
+        source.format.begin(base);
+        base += totals[index];
         work.file(source, start, totals[index]).await?;
     }
     let mut summary = work.summary;
@@ -142,7 +109,7 @@ enum Made {
     Before,
 }
 
-async fn make_room(client: &Client, room: &str) -> Result<Made, Failure> {
+async fn make_room(client: &Client, room: &str) -> Result<(Room, Made), Failure> {
     let new = NewRoom {
         room: room.to_owned(),
         kind: RoomKind::Public,
@@ -151,14 +118,14 @@ async fn make_room(client: &Client, room: &str) -> Result<Made, Failure> {
         attributes: None,
     };
     match client.room(room).await {
-        Ok(_) => return Ok(Made::Before),
+        Ok(room) => return Ok((room, Made::Before)),
         Err(error) if error.code() == Some("not_found") => {}
         Err(error) => return Err(error.into()),
     }
     match client.create_room(&new).await {
-        Ok(_) => Ok(Made::Now),
+        Ok(room) => Ok((room, Made::Now)),
         // Another import made it meanwhile.
-        Err(error) if error.code() == Some("already_exists") => Ok(Made::Before),
+        Err(error) if error.code() == Some("already_exists") => Ok((client.room(room).await?, Made::Before)),
         Err(error) => Err(error.into()),
     }
 }
@@ -170,24 +137,19 @@ async fn how_far(client: &Client, room: &str, sources: &[Source]) -> Result<Opti
     let page = client
         .history(room, &PageFrom::Newest, 500, Level::Linearizable)
         .await?;
-    let ours = |client_id: &str| {
-        sources
-            .iter()
-            .enumerate()
-            .find_map(|(index, source)| Some((index, source.key.line(client_id)?)))
+    let come_to = |(index, source): (usize, &Source)| {
+        let (at, line) = source.format.come_to(&page.messages)?;
+        Some((at, (index, line)))
     };
-    Ok(page
-        .messages
-        .iter()
-        .rev()
-        .filter_map(|message| message.client_id.as_deref())
-        .find_map(ours))
+    let found = sources.iter().enumerate().filter_map(come_to);
+    Ok(found.max_by_key(|(at, _)| *at).map(|(_, place)| place))
 }
 
 /// An import on its way.
 struct Work<'a> {
     client: &'a Client,
     room: &'a str,
+    room_id: u64,
     batch_lines: usize,
     /// Users that exist.
     known: HashSet<String>,
@@ -197,15 +159,16 @@ struct Work<'a> {
 /// Lines that go out together.
 #[derive(Default)]
 struct Batch {
+    /// Of its first message.
+    line: u64,
     messages: Vec<BatchMessage>,
     bytes: usize,
 }
 
 impl Work<'_> {
     /// Sends the lines after the first `start`.
-    async fn file(&mut self, source: &Source, start: u64, total: u64) -> Result<(), Failure> {
+    async fn file(&mut self, source: &mut Source, start: u64, total: u64) -> Result<(), Failure> {
         let mut lines = Lines::open(&source.path).await?;
-        let mut clock = Clock::new(source.date);
         let mut progress = Progress::new(&source.name, total, start.min(total));
         let mut batch = Batch::default();
         let mut last = 0;
@@ -213,22 +176,26 @@ impl Work<'_> {
             last = lines.number;
             self.summary.lines += 1;
             self.summary.replaced_bytes += line.replaced_bytes;
-            let message = message(source, lines.number, &line.text, &mut clock)?;
+            let message = source.format.message(lines.number, &line);
+            let message = message.map_err(|why| lines.wrong(&why))?;
             if lines.number <= start {
                 continue;
             }
             let bytes = serde_json::to_string(&message).expect("a message is plain JSON").len() + 1;
             if batch.messages.len() >= self.batch_lines || batch.bytes + bytes > BATCH_BYTES_MAX {
-                self.send(std::mem::take(&mut batch))
+                self.send(source, std::mem::take(&mut batch))
                     .await
                     .map_err(|failure| self.midway(failure))?;
                 progress.at(lines.number - 1);
+            }
+            if batch.messages.is_empty() {
+                batch.line = lines.number;
             }
             batch.bytes += bytes;
             batch.messages.push(message);
         }
         if !batch.messages.is_empty() {
-            self.send(batch).await.map_err(|failure| self.midway(failure))?;
+            self.send(source, batch).await.map_err(|failure| self.midway(failure))?;
             progress.at(last);
         }
         Ok(())
@@ -241,10 +208,21 @@ impl Work<'_> {
         ))
     }
 
-    async fn send(&mut self, batch: Batch) -> Result<(), Failure> {
+    async fn send(&mut self, source: &Source, batch: Batch) -> Result<(), Failure> {
         self.make_users(&batch).await?;
         let count = batch.messages.len() as u64;
-        let sent = self.client.send_batch(self.room, batch.messages).await?;
+        let key = source
+            .format
+            .batch_key(self.room_id, batch.line, batch.line + count - 1);
+        let sent = match key {
+            Some(key) => {
+                self.client
+                    .with_key(&key)?
+                    .send_batch(self.room, batch.messages)
+                    .await?
+            }
+            None => self.client.send_batch(self.room, batch.messages).await?,
+        };
         self.summary.sent += count;
         self.summary.last_seq = Some(sent.last_seq);
         Ok(())
@@ -276,41 +254,16 @@ impl Work<'_> {
     }
 }
 
-/// The message that a line becomes. Moves the clock.
-fn message(source: &Source, number: u64, line: &str, clock: &mut Clock) -> Result<BatchMessage, Failure> {
-    let parsed = irc::parse(line);
-    let sent_at = clock.next(parsed.clock);
-    let (kind, sender, text) = match parsed.said {
-        Said::Text { nick, text } => (None, user_name(nick), text),
-        Said::Action { nick, text } => (Some("action"), user_name(nick), text),
-        Said::System { text } => (Some("system"), ROOT.to_owned(), text),
-    };
-    if text.len() > TEXT_BYTES_MAX {
-        let (path, bytes) = (source.path.display(), text.len());
-        return Err(Failure::Usage(format!(
-            "{path}: line {number} has {bytes} bytes; a message has at most {TEXT_BYTES_MAX}"
-        )));
-    }
-    Ok(BatchMessage {
-        text: text.to_owned(),
-        client_id: Some(source.key.client_id(number)),
-        kind: kind.map(str::to_owned),
-        sender: Some(sender),
-        sent_at: Some(sent_at),
-        ..BatchMessage::default()
-    })
-}
-
-/// Reads the file once for the progress to have an end, and to refuse a line that is too long
-/// before anything is sent. A file that cannot be read then is a slip on the line.
-async fn count_lines(source: &Source) -> Result<u64, Failure> {
+/// Reads the file once for the progress to have an end, and to refuse what is wrong in it before
+/// anything is sent. A file that cannot be read then is a slip on the line.
+async fn check_lines(source: &mut Source) -> Result<u64, Failure> {
     read_through(source).await.map_err(|failure| match failure {
         Failure::Local(error) => Failure::Usage(format!("{error:#}")),
         failure => failure,
     })
 }
 
-async fn read_through(source: &Source) -> Result<u64, Failure> {
+async fn read_through(source: &mut Source) -> Result<u64, Failure> {
     let path = &source.path;
     let metadata = tokio::fs::metadata(path)
         .await
@@ -322,9 +275,9 @@ async fn read_through(source: &Source) -> Result<u64, Failure> {
         )));
     }
     let mut lines = Lines::open(&source.path).await?;
-    let mut clock = Clock::new(source.date);
     while let Some(line) = lines.next().await? {
-        message(source, lines.number, &line.text, &mut clock)?;
+        let checked = source.format.check(lines.number, &line);
+        checked.map_err(|why| lines.wrong(&why))?;
     }
     Ok(lines.number)
 }

@@ -3,13 +3,16 @@
 
 use std::collections::BTreeSet;
 use std::io::Write;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use quorate_client::wire::{Batch, Message, MessagePage, SentBatch};
+use quorate_state_machine::limits::TEXT_BYTES_MAX;
 use serde_json::json;
 use tempfile::TempDir;
 
 use super::*;
+use crate::cli::import::irc_sources;
 use crate::cli::testing::{self, Answer, refusal};
 
 #[derive(Default)]
@@ -44,7 +47,7 @@ impl Store {
 
     /// Runs an import of the files in batches of 10 lines.
     async fn import(&self, files: &[PathBuf]) -> Result<Summary, Failure> {
-        import(&testing::client(&self.url), "r", &sources(files, None)?, 10).await
+        import(&testing::client(&self.url), "r", &mut irc_sources(files, None)?, 10).await
     }
 
     fn texts(&self) -> Vec<String> {
