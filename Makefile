@@ -2,7 +2,7 @@
 # The work is done by the scripts in cluster-scripts/, which also run without make.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stop-demo test build fmt lint arrows docs audit
+.PHONY: help demo stop-demo test build fmt lint arrows docs audit schemathesis
 
 # The build lies outside the clone, because compiling RocksDB takes many minutes.
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/quorate/target
@@ -42,3 +42,6 @@ docs: ## the documentation of the code
 
 audit: ## licences, advisories and sources of the dependencies (needs cargo-deny)
 	cargo deny --locked check
+
+schemathesis: ## three nodes held against their own /openapi.json (needs Python and its package index)
+	@bash cluster-scripts/schemathesis

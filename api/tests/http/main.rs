@@ -16,3 +16,4 @@ mod openapi;
 mod outages;
 mod sockets;
 mod stream;
+mod strictness;
