@@ -437,24 +437,29 @@ mod tests {
                 rev: Revision(numbers[1]),
                 index: numbers[2] as u32,
             },
-            12 => Key::Dedup {
+            12 => Key::MessageRevision {
+                room,
+                seq: Seq(numbers[1]),
+                rev: Revision(numbers[2]),
+            },
+            13 => Key::Dedup {
                 caller: user,
                 key: text,
             },
-            13 => Key::DedupExpiry {
+            14 => Key::DedupExpiry {
                 expires_ms: numbers[0],
                 caller: UserId(numbers[1]),
                 key: text,
             },
-            14 => Key::Expiry {
+            15 => Key::Expiry {
                 at_ms: numbers[0],
                 what: Expiring::Lock(LockId(numbers[1])),
             },
-            15 => Key::Lock {
+            16 => Key::Lock {
                 lock: LockId(numbers[0]),
             },
-            16 => Key::LockName { name: text },
-            17 => Key::Waiter {
+            17 => Key::LockName { name: text },
+            18 => Key::Waiter {
                 lock: LockId(numbers[0]),
                 since: Revision(numbers[1]),
             },
@@ -476,14 +481,14 @@ mod tests {
             number(),
             prop_oneof![0..3u64, Just(u64::from(u32::MAX)), Just(256)],
         );
-        (0..=18u8, numbers, "[a-c张]{0,3}").prop_map(|(tag, (a, b, c), text)| {
+        (0..=19u8, numbers, "[a-c张]{0,3}").prop_map(|(tag, (a, b, c), text)| {
             let (count, has_text) = match tag {
                 0 | 1 => (0, false),
-                2 | 4 | 6 | 15 => (1, false),
-                3 | 5 | 16 => (0, true),
-                7 | 8 | 12 => (1, true),
-                9 | 14 | 17 => (2, false),
-                10 | 13 => (2, true),
+                2 | 4 | 6 | 16 => (1, false),
+                3 | 5 | 17 => (0, true),
+                7 | 8 | 13 => (1, true),
+                9 | 15 | 18 => (2, false),
+                10 | 14 => (2, true),
                 _ => (3, false),
             };
             // Fields that the key does not have are the same everywhere, so that they do not sort.
@@ -527,6 +532,24 @@ mod tests {
                         .encode(space)
                     )
                 );
+                let revision = |room, seq| {
+                    let (room, rev) = (RoomId(room), Revision(u64::MAX));
+                    Key::MessageRevision {
+                        room,
+                        seq: Seq(seq),
+                        rev,
+                    }
+                    .encode(space)
+                };
+                let of_room = Group::RoomRevisions { room: RoomId(id) }.range(space);
+                let of_message = Group::MessageRevisions {
+                    room: RoomId(id),
+                    seq: Seq(seq),
+                }
+                .range(space);
+                assert!(of_room.contains(&revision(id, seq)) && of_message.contains(&revision(id, seq)));
+                assert!(!of_room.contains(&revision(id.wrapping_add(1), seq)));
+                assert!(!of_message.contains(&revision(id, seq.wrapping_add(1))));
                 for other in [id.wrapping_add(1), id.wrapping_sub(1)] {
                     assert!(
                         !range.contains(
@@ -624,6 +647,14 @@ mod tests {
                 index: 6
             }),
             "00000001320000000000000002000000000000000500000006"
+        );
+        assert_eq!(
+            hex(Key::MessageRevision {
+                room,
+                seq: Seq(4),
+                rev: Revision(5)
+            }),
+            "0000000133000000000000000200000000000000040000000000000005"
         );
         assert_eq!(
             hex(Key::Dedup { caller: user, key: "a" }),

@@ -7,6 +7,7 @@ mod check;
 mod history;
 mod lists;
 mod locks;
+mod revisions;
 
 use crate::command::Caller;
 use crate::entity::{Lock, LockWait, Member, Message, MessageRevision, Room, User};
@@ -175,6 +176,11 @@ pub struct RoomChange {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RoomChangeBody {
     Message(Box<Message>),
+    /// The message was given another text in the change of this position. It is shown as it is by now: later
+    /// edits are in it, and after a redaction it has no text.
+    Edited(Box<Message>),
+    /// The message's content went in the change of this position.
+    Redacted(Box<Message>),
     /// Member, Room or RoomDeleted.
     Event(Event),
 }
@@ -217,9 +223,13 @@ fn answer<V: View + ?Sized>(read: &Reader<'_, V>, system: &SystemRow, query: &Qu
         QueryBody::Messages { room, from, limit } => history::page(read, &who, room, *from, *limit),
         QueryBody::RoomChanges { room, after, limit } => changes::room(read, system, &who, room, *after, *limit),
         QueryBody::Position => Ok(Answer::Position),
-        QueryBody::MessageRevisions { .. } | QueryBody::Credentials { .. } => {
-            Err(Stop::refused(Code::NotFound, "not built yet"))
-        }
+        QueryBody::MessageRevisions {
+            room,
+            seq,
+            after,
+            limit,
+        } => revisions::of_message(read, &who, room, *seq, *after, *limit),
+        QueryBody::Credentials { .. } => Err(Stop::refused(Code::NotFound, "not built yet")),
         QueryBody::Lock { lock } => locks::lock(read, system, lock),
         QueryBody::Locks { after, limit } => locks::locks(read, system, after.as_deref(), *limit),
         QueryBody::LockWait { lock, since } => locks::wait(read, system, *lock, *since),

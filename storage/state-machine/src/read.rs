@@ -124,9 +124,17 @@ impl<V: View + ?Sized> Reader<'_, V> {
         })
     }
 
-    /// The message as it is now; none if the room or the message is gone.
-    pub(crate) fn message_named(&self, room_name: &str, seq: Seq) -> Result<Option<Message>, Fatal> {
-        let Some(found) = self.room_named(room_name)? else {
+    /// The message that a path names, in the room that it names.
+    pub(crate) fn message_in_path(&self, room: &RoomNameRow, name: &str, seq: Seq) -> Result<MessageRow, Stop> {
+        let row = self.row(Key::Message { room: room.room, seq })?;
+        Ok(row.ok_or_else(|| Rejection::new(Code::NotFound, format!("there is no message {seq} in \"{name}\"")))?)
+    }
+
+    /// The message that had this seq at `rev`, as it is now; none if it is gone. A later room of the name is
+    /// another room, and its messages are others.
+    pub(crate) fn message_named(&self, room_name: &str, seq: Seq, rev: Revision) -> Result<Option<Message>, Fatal> {
+        let found = self.room_named(room_name)?.filter(|room| room.created_rev <= rev);
+        let Some(found) = found else {
             return Ok(None);
         };
         let row: Option<MessageRow> = self.row(Key::Message { room: found.room, seq })?;

@@ -370,6 +370,8 @@ pub(crate) struct ExpiryRow {}
 /// An earlier text.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub(crate) struct MessageRevisionRow {
+    /// Counts the message's earlier texts from 1, so that the last one tells how many there are.
+    pub(crate) number: u32,
     pub(crate) text: String,
     /// When it was sent, or edited to be this.
     pub(crate) at_ms: u64,

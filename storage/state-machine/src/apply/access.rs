@@ -9,6 +9,8 @@
 //! | add a member | yes | yes | no | himself, in a public room |
 //! | give another role, or add with one | yes | no | a lesser one to himself | no |
 //! | remove a member | yes | plain members | himself | no |
+//! | edit a message | his own | his own | his own | his own, in a public room |
+//! | redact a message | yes | yes | his own | his own, in a public room |
 
 use crate::entity::{Role, RoomKind};
 use crate::read::{Reader, Who, not_a_member};
@@ -71,6 +73,25 @@ impl<'a> InRoom<'a> {
             _ => false,
         };
         self.check(allowed, "not every member decides who is in")
+    }
+
+    /// May the caller give a message another text? `own`: he sent it, or is root: nobody else puts words into
+    /// somebody's mouth.
+    pub(super) fn check_edit(&self, own: bool) -> Result<(), Stop> {
+        self.check(own && self.inside(), "only its sender edits a message of")
+    }
+
+    /// May the caller take a message's content away?
+    pub(super) fn check_redact(&self, own: bool) -> Result<(), Stop> {
+        self.check(
+            self.role >= Some(Role::Moderator) || (own && self.inside()),
+            "only its sender, the owners and the moderators redact a message of",
+        )
+    }
+
+    /// May he read the room and write to it?
+    fn inside(&self) -> bool {
+        self.kind == RoomKind::Public || self.role.is_some()
     }
 
     /// A stranger to a room that is for members is told so; everybody else, that it is forbidden.

@@ -274,7 +274,7 @@ fn answer_again<V: View + ?Sized>(
         }
         (Decided::VersionRaised, Command::RaiseVersion { to }) => Response::VersionRaised { version: *to },
         (Decided::MessageEdited { rev }, Command::EditMessage { room, seq, .. }) => {
-            match read.message_named(room, *seq)? {
+            match read.message_named(room, *seq, rev)? {
                 Some(message) => Response::Message(Box::new(message)),
                 None => return Ok(Err(gone("message", rev))),
             }

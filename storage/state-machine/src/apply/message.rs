@@ -13,7 +13,7 @@ use crate::keys::Key;
 use crate::names;
 use crate::read::Who;
 use crate::rejection::{Code, Fatal, Stop};
-use crate::rows::{ClientIdRow, MessageHead, MessageRow, RoomTailRow};
+use crate::rows::{ClientIdRow, MessageHead, MessageRevisionRow, MessageRow, RoomTailRow};
 use crate::view::View;
 
 const KIND_DEFAULT: &str = "text";
@@ -177,8 +177,7 @@ fn sent_before<V: View>(
     let row: MessageRow = context
         .read_once(Key::Message { room, seq })?
         .ok_or_else(|| Fatal::Corrupt(format!("message {seq} of room {room} is missing")))?;
-    // What the text of a redacted message was, nobody knows: whatever comes again is taken for it.
-    if row.text.as_deref().is_some_and(|first| first != text) {
+    if first_text(context, room, seq, &row)?.is_some_and(|first| first != text) {
         let detail = format!("client_id \"{client_id}\" was used for message {seq} with another text");
         return Err(Stop::refused(Code::Invalid, detail));
     }
@@ -188,6 +187,23 @@ fn sent_before<V: View>(
         sent_at_ms: row.sent_at_ms,
         sender: row.sender_name,
     })
+}
+
+/// What the message said first. None after a redaction: nobody knows, and whatever comes again is taken for it.
+fn first_text<V: View>(
+    context: &Context<'_, V>,
+    room: RoomId,
+    seq: Seq,
+    row: &MessageRow,
+) -> Result<Option<String>, Stop> {
+    if row.text.is_none() || row.edited_at_ms.is_none() {
+        return Ok(row.text.clone());
+    }
+    let rev = row.head.created_rev;
+    let first: MessageRevisionRow = context
+        .read_once(Key::MessageRevision { room, seq, rev })?
+        .ok_or_else(|| Fatal::Corrupt(format!("the first text of message {seq} of room {room} is missing")))?;
+    Ok(Some(first.text))
 }
 
 fn sender_named<V: View>(context: &Context<'_, V>, name: String) -> Result<Who, Stop> {

@@ -138,7 +138,7 @@ pub(super) fn update<V: View>(
     Ok(Done::new(Response::Room(row.entity(room, &tail))))
 }
 
-/// Deletes the room and all that is in it: messages, client ids, feed and members as ranges, so that
+/// Deletes the room and all that is in it: messages and their earlier texts, client ids, feed and members as ranges, so that
 /// its cost does not grow with the history.
 pub(super) fn delete<V: View>(context: &mut Context<'_, V>, name: &str) -> Result<Done, Stop> {
     let RoomNameRow { room, .. } = allowed(context, name, |caller| caller.check_delete())?;
@@ -158,6 +158,7 @@ pub(super) fn delete<V: View>(context: &mut Context<'_, V>, name: &str) -> Resul
     for group in [
         Group::Members { room },
         Group::Messages { room },
+        Group::RoomRevisions { room },
         Group::ClientIds { room },
         Group::Feed { room },
     ] {

@@ -6,12 +6,13 @@
 
 use super::history::{messages, search};
 use super::{Answer, RoomChange, RoomChangeBody, RoomCursor};
-use crate::event::Event;
+use crate::entity::Message;
+use crate::event::{Event, EventBody};
 use crate::ids::{Position, Revision, RoomId, Seq};
 use crate::keys::{Group, Key};
 use crate::read::{Reader, Who};
 use crate::rejection::{Code, Fatal, Stop};
-use crate::rows::{FeedRow, RoomNameRow, RoomTailRow, Row, SystemRow};
+use crate::rows::{FeedRow, MessageRow, RoomNameRow, RoomTailRow, Row, SystemRow};
 use crate::view::View;
 
 /// The next changes after the cursor.
@@ -48,7 +49,7 @@ pub(super) fn room<V: View + ?Sized>(
             } else {
                 let start = first_message(read, room, &tail, position)?;
                 let messages = message_items(read, room, name, &tail, start, limit + 1)?;
-                let events = feed_items(read, room, position, limit + 1)?;
+                let events = feed_items(read, room, name, position, limit + 1)?;
                 let mut items = messages;
                 items.extend(events);
                 items.sort_by_key(|item| (item.rev, item.index));
@@ -169,6 +170,7 @@ fn message_items<V: View + ?Sized>(
 fn feed_items<V: View + ?Sized>(
     read: &Reader<'_, V>,
     room: RoomId,
+    name: &str,
     after: Position,
     limit: usize,
 ) -> Result<Vec<Item>, Fatal> {
@@ -184,11 +186,16 @@ fn feed_items<V: View + ?Sized>(
             return Err(Fatal::Corrupt(format!("a key in the feed of room {room} is none")));
         };
         let FeedRow { body } = FeedRow::from_bytes(&value)?;
-        items.push(Item {
-            rev,
-            index,
-            body: RoomChangeBody::Event(Event { space, room, rev, body }),
-        });
+        let message = |seq| -> Result<Box<Message>, Fatal> {
+            let row: MessageRow = read.must(Key::Message { room, seq })?;
+            Ok(Box::new(row.entity(name.to_owned(), seq)))
+        };
+        let body = match body {
+            EventBody::Edited { seq } => RoomChangeBody::Edited(message(seq)?),
+            EventBody::Redacted { seq } => RoomChangeBody::Redacted(message(seq)?),
+            body => RoomChangeBody::Event(Event { space, room, rev, body }),
+        };
+        items.push(Item { rev, index, body });
     }
     Ok(items)
 }

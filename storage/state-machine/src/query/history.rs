@@ -5,14 +5,13 @@ use super::{Answer, Page};
 use crate::ids::{RoomId, Seq};
 use crate::keys::{Group, Key};
 use crate::read::{Reader, Who};
-use crate::rejection::{Code, Fatal, Stop};
+use crate::rejection::{Fatal, Stop};
 use crate::rows::{MessageHead, MessageRow, RoomTailRow, Row};
 use crate::view::View;
 
 pub(super) fn message<V: View + ?Sized>(read: &Reader<'_, V>, who: &Who, name: &str, seq: Seq) -> Result<Answer, Stop> {
     let found = read.room_in_path(name)?;
-    let row: Option<MessageRow> = read.row(Key::Message { room: found.room, seq })?;
-    let row = row.ok_or_else(|| Stop::refused(Code::NotFound, format!("there is no message {seq} in \"{name}\"")))?;
+    let row = read.message_in_path(&found, name, seq)?;
     read.check_inside(who, name, &found)?;
     Ok(Answer::Message(row.entity(name.to_owned(), seq)))
 }

@@ -98,7 +98,7 @@ fn whole_room<V: View + ?Sized>(read: &Reader<'_, V>, room: RoomId) -> Result<Ro
 }
 
 /// The part of a group that lies behind a key.
-fn behind<V: View + ?Sized>(group: Group, read: &Reader<'_, V>, after: Option<Key<'_>>) -> Range<Vec<u8>> {
+pub(super) fn behind<V: View + ?Sized>(group: Group, read: &Reader<'_, V>, after: Option<Key<'_>>) -> Range<Vec<u8>> {
     let all = group.range(read.space);
     match after {
         Some(key) => successor(&key.encode(read.space))..all.end,
@@ -108,7 +108,7 @@ fn behind<V: View + ?Sized>(group: Group, read: &Reader<'_, V>, after: Option<Ke
 
 /// The first `limit` items of the range, and the last of them once more if others follow. `item`
 /// answers none for what is to be skipped.
-fn page<V: View + ?Sized, T: Clone>(
+pub(super) fn page<V: View + ?Sized, T: Clone>(
     read: &Reader<'_, V>,
     mut range: Range<Vec<u8>>,
     limit: u32,

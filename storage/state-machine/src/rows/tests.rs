@@ -235,7 +235,27 @@ fn rows() {
         },
         "1a0103",
     );
+    golden(
+        FeedRow {
+            body: EventBody::Edited { seq: Seq(300) },
+        },
+        "1a0104fb2c01",
+    );
+    golden(
+        FeedRow {
+            body: EventBody::Redacted { seq: Seq(1) },
+        },
+        "1a010501",
+    );
     golden(DedupExpiryRow {}, "1c01");
+    golden(
+        MessageRevisionRow {
+            number: 1,
+            text: "hi".to_owned(),
+            at_ms: 300,
+        },
+        "200101026869fb2c01",
+    );
     golden(VersionRow { version: 2 }, "1d0102");
 }
 
@@ -299,6 +319,10 @@ fn decisions() {
             "1b01fe0000000000000000000000001000000008080a026e6f",
         ),
         (Decided::VersionRaised, "1b01fe000000000000000000000000100000000809"),
+        (
+            Decided::MessageEdited { rev },
+            "1b01fe00000000000000000000000010000000080a01",
+        ),
     ] {
         golden(
             DedupRow {
@@ -643,6 +667,10 @@ fn outcomes() {
             "0301000a0102010109",
         ),
         (Ok(Response::Swept { more: true }), "0301000b01010109"),
+        (
+            Ok(Response::Message(Box::new(self::message(None).entity(name(), Seq(2))))),
+            "03010007016e02fb2d01016101047465787400010163010401027b7d010500010109",
+        ),
         (Err(Rejection::new(Code::Conflict, "no")), "0301010a026e6f010109"),
     ] {
         let outcome = Outcome {

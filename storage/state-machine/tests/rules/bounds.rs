@@ -1,10 +1,12 @@
 //! What happens at the bounds that only much data reaches.
 
 use quorate_state_machine::apply::Response;
-use quorate_state_machine::command::Patch;
-use quorate_state_machine::limits::{ATTRIBUTES_BYTES_MAX, MEMBERSHIPS_ENDED_MAX};
+use quorate_state_machine::command::{NewMessage, Patch};
+use quorate_state_machine::limits::{ATTRIBUTES_BYTES_MAX, MEMBERSHIPS_ENDED_MAX, MESSAGE_REVISIONS_MAX};
 use quorate_state_machine::query::QueryBody;
-use quorate_state_machine::{Answer, Caller, Code, Command, Conditions, EntryMeta, Envelope, RoomKind, SpaceId};
+use quorate_state_machine::{
+    Answer, Caller, Code, Command, Conditions, EntryMeta, Envelope, RoomKind, Seq, SpaceId, VERSION_MAX,
+};
 
 use crate::world::World;
 
@@ -159,4 +161,51 @@ fn attributes_stay_bounded_however_often_they_are_patched() {
         assert!(world.memory == before);
     }
     all_done(&mut world, &[patch("a", 1), patch("b", ATTRIBUTES_BYTES_MAX / 2)]);
+}
+
+/// A message keeps a bounded number of earlier texts. Another edit is refused; the last text again is none, and
+/// redacting it still works.
+#[test]
+fn a_message_is_edited_so_many_times_and_no_more() {
+    let mut world = World::default();
+    let room = || "r".to_owned();
+    let message = NewMessage {
+        text: "text 0".to_owned(),
+        client_id: None,
+        kind: None,
+        reply_to: None,
+        attributes: None,
+        sender: None,
+        sent_at_ms: None,
+    };
+    let edit = |n: usize| {
+        root(Command::EditMessage {
+            room: room(),
+            seq: Seq(1),
+            text: format!("text {n}"),
+        })
+    };
+    let mut commands = vec![
+        root(Command::RaiseVersion { to: VERSION_MAX }),
+        create_room(room(), Vec::new()),
+        root(Command::Send {
+            room: room(),
+            messages: vec![message],
+            batch: false,
+        }),
+    ];
+    commands.extend((1..=MESSAGE_REVISIONS_MAX).map(edit));
+    all_done(&mut world, &commands);
+
+    let before = world.memory.clone();
+    let refused = world.apply(EntryMeta::default(), &edit(MESSAGE_REVISIONS_MAX + 1));
+    assert_eq!(refused.response.unwrap_err().code, Code::Conflict);
+    let same = world.apply(EntryMeta::default(), &edit(MESSAGE_REVISIONS_MAX));
+    assert!(matches!(same.response, Ok(Response::Message(_))));
+    assert!(world.memory == before);
+    let redact = root(Command::RedactMessage {
+        room: room(),
+        seq: Seq(1),
+    });
+    all_done(&mut world, &[redact]);
 }

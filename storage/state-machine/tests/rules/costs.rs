@@ -8,7 +8,7 @@ use quorate_state_machine::rejection::Fatal;
 use quorate_state_machine::view::Pair;
 use quorate_state_machine::{
     Caller, Command, Conditions, EntryMeta, Envelope, Epoch, MemoryView, Overlay, Position, Query, Revision, RoomKind,
-    Seq, SpaceId, View, apply, query,
+    Seq, SpaceId, VERSION_MAX, View, apply, query,
 };
 
 use crate::world::World;
@@ -132,6 +132,51 @@ fn a_send_costs_the_same_in_a_long_room() {
         assert_eq!((counting.gets.get(), counting.pairs.get()), (7, 0));
         // Counters and tail once; message and client id twice.
         assert_eq!(state.into_changes().len(), 6);
+    }
+}
+
+/// The first edit of a message, one after many others, and a redaction that takes all of them away.
+#[test]
+fn an_edit_costs_the_same_in_a_long_room_and_after_many_edits() {
+    for (batches, edits) in [(1, 0), (1, 1), (20, 1), (20, 400)] {
+        let mut world = world(batches);
+        let (room, seq) = ("r".to_owned(), Seq(700));
+        let edit = |n: u64| {
+            let (room, text) = (room.clone(), format!("text {n}"));
+            envelope(Caller::Root, Command::EditMessage { room, seq, text })
+        };
+        let raise = Command::RaiseVersion { to: VERSION_MAX };
+        world.apply(EntryMeta::default(), &envelope(Caller::Root, raise));
+        for n in 0..edits {
+            assert!(world.apply(EntryMeta::default(), &edit(n)).response.is_ok());
+        }
+
+        let counting = Counting::new(&world);
+        let mut state = Overlay::new(&counting);
+        assert!(
+            apply(&mut state, EntryMeta::default(), edit(9999))
+                .unwrap()
+                .response
+                .is_ok()
+        );
+        // Counters, cluster version, room, message; the text before the last, if there is one.
+        assert_eq!((counting.gets.get(), counting.pairs.get()), (4, edits.min(1) as usize));
+        // Counters, message, earlier text, feed.
+        assert_eq!(state.into_changes().len(), 4);
+
+        let counting = Counting::new(&world);
+        let mut state = Overlay::new(&counting);
+        let room = room.clone();
+        let redact = envelope(Caller::Root, Command::RedactMessage { room, seq });
+        assert!(
+            apply(&mut state, EntryMeta::default(), redact)
+                .unwrap()
+                .response
+                .is_ok()
+        );
+        assert_eq!((counting.gets.get(), counting.pairs.get()), (4, 0));
+        // Counters, message, feed, and one range of earlier texts.
+        assert_eq!(state.into_changes().len(), 3 + edits.min(1) as usize);
     }
 }
 

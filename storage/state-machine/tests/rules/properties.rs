@@ -1,11 +1,15 @@
 //! What holds for every history. A failing one is printed, shrunk, and kept in a file beside the
 //! tests from which it is run again.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
-use quorate_state_machine::query::{QueryBody, RoomChange, RoomCursor};
+use quorate_state_machine::apply::Response;
+use quorate_state_machine::keys::Key;
+use quorate_state_machine::query::{QueryBody, RoomChange, RoomChangeBody, RoomCursor};
 use quorate_state_machine::{
-    Answer, Caller, Code, Command, Envelope, MemoryView, Message, Outcome, PackedEntry, Page, Position, Revision, Room,
-    Seq,
+    Answer, Caller, Code, Command, Envelope, Event, EventBody, MemoryView, Message, Outcome, PackedEntry, Page,
+    Position, Revision, Room, RoomId, Seq,
 };
 
 use crate::random::{Entry, envelope, history};
@@ -210,8 +214,18 @@ proptest! {
             let messages = messages(&world, name);
             let seqs: Vec<u64> = messages.iter().map(|message| message.seq.0).collect();
             prop_assert_eq!(seqs, (1..=room.last_seq.0).collect::<Vec<_>>());
-            prop_assert!(messages.is_sorted_by_key(|message| message.rev));
-            prop_assert!(messages.iter().all(|message| message.rev <= room.rev && room.rev <= revision));
+            // A stream places each message at the change that made it, whatever has become of it since.
+            let (made, _) = changes(&world, name, RoomCursor::AfterSeq(Seq(0)), 500);
+            let made: Vec<Revision> = made.iter().map(|item| item.position.revision).collect();
+            prop_assert_eq!(made.len(), messages.len());
+            prop_assert!(made.is_sorted());
+            prop_assert!(made.iter().all(|rev| *rev <= room.rev && room.rev <= revision));
+            for (message, made) in messages.iter().zip(made) {
+                let moved = message.edited_at_ms.is_some() || message.redacted_at_ms.is_some();
+                prop_assert_eq!(message.rev > made, moved);
+                prop_assert!(message.rev >= made);
+                prop_assert!(message.rev <= revision);
+            }
             // A client id of a sender stands at one message; a new user of the name is another sender.
             let mut ids: Vec<_> = messages
                 .iter()
@@ -250,8 +264,12 @@ proptest! {
         let mut world = World::default();
         // Each room is followed by a reader who asks after every entry, and starts again when it is another one.
         let mut readers: Vec<Option<(u64, Vec<RoomChange>, Position)>> = vec![None; ROOMS.len()];
+        // What became of messages, in the order in which it was told: rooms, and positions in them.
+        let mut motions: Vec<(u64, Revision)> = Vec::new();
         for (meta, commands) in &entries {
-            world.entry(*meta, commands);
+            let told = world.entry(*meta, commands).into_iter().flat_map(|outcome| outcome.events);
+            let moved = |event: &Event| matches!(event.body, EventBody::Edited { .. } | EventBody::Redacted { .. });
+            motions.extend(told.filter(moved).map(|event| (event.room.0, event.rev)));
             for (name, reader) in ROOMS.iter().zip(&mut readers) {
                 let Some(room) = room(&world, name) else {
                     *reader = None;
@@ -268,15 +286,33 @@ proptest! {
                         // What is replayed first are messages; events that lie between them may come too when it takes several calls.
                         let items = items.into_iter().filter(is_message).collect();
                         *reader = Some((room.id.0, items, next));
+                        motions.retain(|(moved, _)| *moved != room.id.0);
                     }
                 }
             }
         }
         for (name, reader) in ROOMS.iter().zip(readers) {
-            let Some((_, seen, _)) = reader else { continue };
-            let streamed: Vec<&Message> = seen.iter().filter_map(message_of).collect();
+            let Some((id, seen, _)) = reader else { continue };
+            // Each message came once, in order; and whoever follows the edits and redactions has what is stored.
+            let mut streamed: Vec<&Message> = Vec::new();
+            for item in &seen {
+                match &item.body {
+                    RoomChangeBody::Message(message) => {
+                        prop_assert_eq!(message.seq.0, streamed.len() as u64 + 1);
+                        streamed.push(message);
+                    }
+                    RoomChangeBody::Edited(message) | RoomChangeBody::Redacted(message) => {
+                        streamed[message.seq.0 as usize - 1] = message;
+                    }
+                    RoomChangeBody::Event(_) => {}
+                }
+            }
             let stored = messages(&world, name);
             prop_assert_eq!(streamed, stored.iter().collect::<Vec<_>>());
+            // Each edit and redaction came once.
+            let came: Vec<Revision> = seen.iter().filter(|item| is_motion(item)).map(|item| item.position.revision).collect();
+            let told: Vec<Revision> = motions.iter().filter(|(room, _)| *room == id).map(|(_, rev)| *rev).collect();
+            prop_assert_eq!(came, told);
             prop_assert!(seen.is_sorted_by(|a, b| key(a.position) < key(b.position)));
             // From behind each item exactly the rest comes.
             let (all, end) = changes(&world, name, RoomCursor::AfterSeq(Seq(0)), 500);
@@ -285,6 +321,56 @@ proptest! {
                 let rest: Vec<_> = rest.into_iter().filter(is_message).collect();
                 prop_assert_eq!(&rest, &all[n + 1..]);
                 prop_assert_eq!(next, end);
+            }
+        }
+    }
+
+    #[test]
+    fn earlier_texts_and_the_present_one_are_all_that_was_said(entries in history(), limit in 1..4u32) {
+        let mut world = World::default();
+        // By room and seq: each text with the change that brought it. None: the message is redacted.
+        let mut said: BTreeMap<(RoomId, Seq), Option<Vec<(Revision, String)>>> = BTreeMap::new();
+        for (meta, command) in entries.iter().flat_map(|(meta, commands)| commands.iter().map(move |c| (meta, c))) {
+            let outcome = world.apply(*meta, command);
+            for Event { room, rev, body, .. } in outcome.events {
+                match (body, &command.command) {
+                    (EventBody::Messages { .. }, Command::Send { messages, .. }) => {
+                        let seqs = match outcome.response.as_ref().unwrap() {
+                            Response::Sent { seq, .. } => vec![*seq],
+                            Response::SentBatch { seqs, .. } => seqs.clone(),
+                            other => panic!("{other:?}"),
+                        };
+                        for (seq, message) in seqs.into_iter().zip(messages) {
+                            // A message that was there before is answered, and says what it said.
+                            said.entry((room, seq)).or_insert_with(|| Some(vec![(rev, message.text.clone())]));
+                        }
+                    }
+                    (EventBody::Edited { seq }, Command::EditMessage { text, .. }) => {
+                        let texts = said.get_mut(&(room, seq)).unwrap().as_mut().expect("it is not redacted");
+                        texts.push((rev, text.clone()));
+                    }
+                    (EventBody::Redacted { seq }, _) => {
+                        said.insert((room, seq), None);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        for name in ROOMS {
+            let Some(room) = room(&world, name) else { continue };
+            for message in messages(&world, name) {
+                let mut found = revisions(&world, name, message.seq, limit);
+                found.extend(message.text.map(|text| (message.rev, text)));
+                prop_assert_eq!(&found, &said[&(room.id, message.seq)].clone().unwrap_or_default());
+                prop_assert_eq!(found.is_empty(), message.redacted_at_ms.is_some());
+            }
+        }
+        // What is gone has left nothing behind.
+        let view = world.memory.snapshot();
+        for (key, _) in view.iter() {
+            if let Some((_, Key::MessageRevision { room, seq, .. })) = Key::decode(key) {
+                prop_assert!(said[&(room, seq)].is_some(), "the text of a redacted message");
+                prop_assert!(ROOMS.iter().any(|name| self::room(&world, name).is_some_and(|found| found.id == room)));
             }
         }
     }
@@ -314,6 +400,29 @@ proptest! {
     }
 }
 
+/// A message's earlier texts, collected in pages.
+fn revisions(world: &World, name: &str, seq: Seq, limit: u32) -> Vec<(Revision, String)> {
+    let mut all = Vec::new();
+    let mut after = None;
+    loop {
+        let body = QueryBody::MessageRevisions {
+            room: name.to_owned(),
+            seq,
+            after,
+            limit,
+        };
+        let Ok(Answer::MessageRevisions { revisions, next }) = world.query(Caller::Root, body).answer else {
+            panic!("message {seq} of {name} is there");
+        };
+        assert!(revisions.len() <= limit as usize);
+        all.extend(revisions.into_iter().map(|revision| (revision.rev, revision.text)));
+        if next.is_none() {
+            return all;
+        }
+        after = next;
+    }
+}
+
 fn deletes_user(commands: &[Envelope]) -> bool {
     commands
         .iter()
@@ -321,14 +430,11 @@ fn deletes_user(commands: &[Envelope]) -> bool {
 }
 
 fn is_message(change: &RoomChange) -> bool {
-    message_of(change).is_some()
+    matches!(change.body, RoomChangeBody::Message(_))
 }
 
-fn message_of(change: &RoomChange) -> Option<&Message> {
-    match &change.body {
-        quorate_state_machine::query::RoomChangeBody::Message(message) => Some(message),
-        quorate_state_machine::query::RoomChangeBody::Event(_) => None,
-    }
+fn is_motion(change: &RoomChange) -> bool {
+    matches!(change.body, RoomChangeBody::Edited(_) | RoomChangeBody::Redacted(_))
 }
 
 fn key(position: Position) -> (Revision, u32) {

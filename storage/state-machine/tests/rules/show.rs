@@ -101,6 +101,12 @@ pub(crate) fn answer(answered: &Answered) -> Vec<String> {
                 .iter()
                 .map(|item| match &item.body {
                     RoomChangeBody::Message(message) => format!("{}: {}", item.position, self::message(message)),
+                    RoomChangeBody::Edited(message) => {
+                        format!("{}: edited {}", item.position, self::message(message))
+                    }
+                    RoomChangeBody::Redacted(message) => {
+                        format!("{}: redacted {}", item.position, self::message(message))
+                    }
                     RoomChangeBody::Event(event) => format!("{}: {}", item.position, self::event(event)),
                 })
                 .collect();
