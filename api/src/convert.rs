@@ -1,7 +1,7 @@
 //! Entities as the contract's JSON shows them.
 
 use quorate_client::wire;
-use quorate_state_machine::{Member, Message, Role, Room, RoomKind, User};
+use quorate_state_machine::{Member, Message, MessageRevision, Revision, Role, Room, RoomKind, User};
 
 use crate::replica::{
     Change, ChangeKind, ChangeStep, ClusterNode, ClusterStatus, NewNode, NodeHash, RaftState, Verification,
@@ -95,6 +95,34 @@ pub(crate) fn message(message: Message) -> wire::Message {
         edited_at: message.edited_at_ms.map(format_ms),
         redacted_at: message.redacted_at_ms.map(format_ms),
         attributes: attributes(message.attributes),
+    }
+}
+
+pub(crate) fn revision(revision: MessageRevision) -> wire::MessageRevision {
+    wire::MessageRevision {
+        rev: revision.rev.0,
+        text: revision.text,
+        at: format_ms(revision.at_ms),
+    }
+}
+
+/// What a stream tells of an edit: its own rev, and the message as it is by now.
+pub(crate) fn edited(rev: Revision, message: Message) -> wire::Edited {
+    wire::Edited {
+        room: message.room,
+        seq: message.seq.0,
+        rev: rev.0,
+        text: message.text,
+        edited_at: message.edited_at_ms.map(format_ms),
+    }
+}
+
+pub(crate) fn redacted(rev: Revision, message: Message) -> wire::Redacted {
+    wire::Redacted {
+        room: message.room,
+        seq: message.seq.0,
+        rev: rev.0,
+        redacted_at: message.redacted_at_ms.map(format_ms),
     }
 }
 

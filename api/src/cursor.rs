@@ -1,6 +1,8 @@
 //! The opaque cursor of a list: the last name of the page before, in hex behind a letter that names
 //! the list, so that a cursor of another list, or an invented one, is refused.
 
+use quorate_state_machine::Revision;
+
 use crate::problem::Problem;
 
 #[derive(Debug, Clone, Copy)]
@@ -8,6 +10,8 @@ pub(crate) enum List {
     Users,
     Rooms,
     Members,
+    /// Of a message's earlier texts: the last one's rev stands for the name.
+    Revisions,
 }
 
 impl List {
@@ -16,6 +20,7 @@ impl List {
             List::Users => 'u',
             List::Rooms => 'r',
             List::Members => 'm',
+            List::Revisions => 'v',
         }
     }
 }
@@ -45,9 +50,26 @@ pub(crate) fn decode(list: List, cursor: &str) -> Result<String, Problem> {
     Ok(name)
 }
 
+/// What a decoded cursor of [`List::Revisions`] says.
+pub(crate) fn revision(last: &str) -> Result<Revision, Problem> {
+    let rev = last
+        .parse()
+        .map_err(|_| Problem::bad_request("the cursor is not one of this list"))?;
+    Ok(Revision(rev))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cursor_of_revisions_is_a_number() {
+        let last = decode(List::Revisions, &encode(List::Revisions, "17")).unwrap();
+        assert_eq!(revision(&last).unwrap(), Revision(17));
+        for bad in ["a", "-1", "18446744073709551616"] {
+            assert!(revision(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn only_a_cursor_of_this_list_is_taken() {

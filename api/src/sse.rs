@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::convert;
 
-/// The data of every event but `message`.
+/// The data of every event but those of messages.
 #[derive(Serialize)]
 struct Notice<'a> {
     room: &'a str,
@@ -38,10 +38,18 @@ impl<'a> Notice<'a> {
 
 /// One change. True when it is the room's last.
 pub(crate) fn change(frames: &mut BytesMut, room: &str, change: RoomChange) -> bool {
-    let id = Some(change.position);
+    let (id, rev) = (Some(change.position), change.position.revision);
     match change.body {
         RoomChangeBody::Message(message) => {
             frame(frames, "message", id, &convert::message(*message));
+            false
+        }
+        RoomChangeBody::Edited(message) => {
+            frame(frames, "edit", id, &convert::edited(rev, *message));
+            false
+        }
+        RoomChangeBody::Redacted(message) => {
+            frame(frames, "redact", id, &convert::redacted(rev, *message));
             false
         }
         RoomChangeBody::Event(event) => {
@@ -77,10 +85,8 @@ pub(crate) fn change(frames: &mut BytesMut, room: &str, change: RoomChange) -> b
                     );
                     true
                 }
-                // Not built yet.
-                EventBody::Edited { .. } | EventBody::Redacted { .. } => false,
-                // The messages themselves are items of their own.
-                EventBody::Messages { .. } => false,
+                // Messages, and what becomes of them, are items of their own.
+                EventBody::Messages { .. } | EventBody::Edited { .. } | EventBody::Redacted { .. } => false,
             }
         }
     }

@@ -10,8 +10,9 @@ use crate::client::Client;
 use crate::error::Error;
 use crate::path::{path, with_query};
 use crate::wire::{
-    Batch, BatchMessage, Change, Cluster, Member, MemberList, Message, MessagePage, NewLeader, NewMessage, NewNode,
-    NewRoom, NewUser, PutMember, Role, Room, RoomList, Sent, SentBatch, Transfer, User, UserList, Verification,
+    Batch, BatchMessage, Change, Cluster, Member, MemberList, Message, MessageEdit, MessagePage, NewLeader, NewMessage,
+    NewNode, NewRoom, NewUser, PutMember, RevisionList, Role, Room, RoomList, Sent, SentBatch, Transfer, User,
+    UserList, Verification,
 };
 
 const JSON: &str = "application/json";
@@ -156,6 +157,31 @@ impl Client {
     pub async fn message(&self, room: &str, seq: u64, level: Level) -> Result<Message, Error> {
         let path = path(&["rooms", room, "messages", &seq.to_string()])?;
         self.read(with_query(path, &[("level", level.parameter())])).await
+    }
+
+    /// Gives a message another text, and answers it. The earlier text stays among its revisions.
+    pub async fn edit(&self, room: &str, seq: u64, text: &str) -> Result<Message, Error> {
+        let path = path(&["rooms", room, "messages", &seq.to_string()])?;
+        let body = json(&MessageEdit { text: text.to_owned() });
+        self.write(Method::PATCH, path, Some(body)).await
+    }
+
+    /// Takes a message's content away, that of its revisions too.
+    pub async fn redact(&self, room: &str, seq: u64) -> Result<(), Error> {
+        let path = path(&["rooms", room, "messages", &seq.to_string()])?;
+        self.write_silently(Method::DELETE, path).await
+    }
+
+    /// One page of a message's earlier texts, oldest first; `limit` 1 to 500.
+    pub async fn revisions(
+        &self,
+        room: &str,
+        seq: u64,
+        limit: u32,
+        cursor: Option<&str>,
+    ) -> Result<RevisionList, Error> {
+        let path = path(&["rooms", room, "messages", &seq.to_string(), "revisions"])?;
+        self.read(list(path, limit, cursor)).await
     }
 
     /// The cluster as the first node that answers sees it. Teaches this client the nodes' URLs.

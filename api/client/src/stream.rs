@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use reqwest::header::{ACCEPT, HeaderName, HeaderValue};
+use serde::de::DeserializeOwned;
 
 use crate::attempt::Request;
 use crate::client::Client;
@@ -11,7 +12,7 @@ use crate::error::Error;
 use crate::path::{path, with_query};
 use crate::route::backoff;
 use crate::sse::{Decoder, Frame};
-use crate::wire::{Message, Problem};
+use crate::wire::{Edited, Message, Problem, Redacted};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
@@ -38,7 +39,11 @@ pub struct Event {
 #[derive(Debug, Clone, PartialEq)]
 pub enum EventBody {
     Message(Box<Message>),
-    /// `edit`, `member`, `room` and whatever later versions add.
+    /// A message was given another text.
+    Edited(Box<Edited>),
+    /// A message's content was taken away.
+    Redacted(Box<Redacted>),
+    /// `member`, `room` and whatever later versions add.
     Change {
         event: String,
         data: serde_json::Value,
@@ -179,11 +184,9 @@ impl RoomStream {
     /// Turns a frame into an event; none where the frame only moves the stream.
     fn accept(&mut self, frame: Frame) -> Result<Option<Event>, Error> {
         let body = match frame.event.as_str() {
-            "message" => {
-                let message: Message =
-                    serde_json::from_str(&frame.data).map_err(|error| bad(format!("message event: {error}")))?;
-                EventBody::Message(Box::new(message))
-            }
+            "message" => EventBody::Message(data(&frame)?),
+            "edit" => EventBody::Edited(data(&frame)?),
+            "redact" => EventBody::Redacted(data(&frame)?),
             "bookmark" => EventBody::Bookmark,
             "expired" => {
                 self.connection = None;
@@ -196,7 +199,7 @@ impl RoomStream {
             }
             event => EventBody::Change {
                 event: event.to_owned(),
-                data: serde_json::from_str(&frame.data).map_err(|error| bad(format!("{event} event: {error}")))?,
+                data: data(&frame)?,
             },
         };
         if frame.id.is_some() {
@@ -207,6 +210,10 @@ impl RoomStream {
             body,
         }))
     }
+}
+
+fn data<T: DeserializeOwned>(frame: &Frame) -> Result<T, Error> {
+    serde_json::from_str(&frame.data).map_err(|error| bad(format!("{} event: {error}", frame.event)))
 }
 
 fn bad(detail: String) -> Error {

@@ -403,6 +403,56 @@ pub struct Problem {
     pub outcome: String,
 }
 
+/// Another text for a message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MessageEdit {
+    pub text: String,
+}
+
+/// An earlier text of a message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MessageRevision {
+    /// The change that brought the text.
+    pub rev: u64,
+    pub text: String,
+    /// When it was sent, or edited to be this.
+    pub at: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevisionList {
+    /// Oldest first.
+    pub revisions: Vec<MessageRevision>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+}
+
+/// The `edit` event of a stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Edited {
+    pub room: String,
+    pub seq: u64,
+    /// Of this edit; the message may have been edited again since.
+    pub rev: u64,
+    /// The message's text when the event is delivered; absent if it was redacted since.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// When the message was last edited.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub edited_at: Option<String>,
+}
+
+/// The `redact` event of a stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Redacted {
+    pub room: String,
+    pub seq: u64,
+    pub rev: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redacted_at: Option<String>,
+}
+
 /// Reads an optional field of a request: absent is none (by `default`), null is an error.
 fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where

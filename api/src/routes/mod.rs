@@ -2,6 +2,7 @@
 
 mod cluster;
 mod description;
+mod edits;
 mod health;
 mod members;
 mod messages;
@@ -49,6 +50,7 @@ pub(crate) fn build(app: Arc<App>) -> Router {
     table = rooms::routes(table);
     table = members::routes(table);
     table = messages::routes(table);
+    table = edits::routes(table);
     table = stream::routes(table);
     table = cluster::routes(table);
     table = nodes::routes(table);

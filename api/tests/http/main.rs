@@ -6,6 +6,7 @@
 mod caller;
 mod cluster;
 mod contract;
+mod edits;
 mod entities;
 mod errors;
 mod headers;

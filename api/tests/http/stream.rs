@@ -192,12 +192,19 @@ async fn cut_at_every_event_and_resumed() {
     node.post("/v1/rooms/hall/messages/batch", batch(&["6", "7"]))
         .await
         .expect(201);
+    edit(&node, 4, "4, edited").await;
     node.ask("DELETE", "/v1/rooms/hall/members/ann", &[]).await.expect(204);
+    node.ask("DELETE", "/v1/rooms/hall/messages/2", &[]).await.expect(204);
     node.say("hall", &["8"]).await;
+    edit(&node, 8, "8, edited").await;
 
-    let whole = Stream::resume(&node, &start).await.take(10).await;
-    let seqs: Vec<u64> = whole.iter().filter_map(|event| event.data["seq"].as_u64()).collect();
-    assert_eq!(seqs, [1, 2, 3, 4, 5, 6, 7, 8]);
+    let whole = Stream::resume(&node, &start).await.take(13).await;
+    let seqs_of = |name: &str| -> Vec<u64> {
+        let named = whole.iter().filter(|event| event.event == name);
+        named.map(|event| event.data["seq"].as_u64().unwrap()).collect()
+    };
+    assert_eq!(seqs_of("message"), [1, 2, 3, 4, 5, 6, 7, 8]);
+    assert_eq!((seqs_of("edit"), seqs_of("redact")), (vec![4, 8], vec![2]));
     for (n, cut) in whole.iter().enumerate() {
         let mut resumed = Stream::resume(&node, &cut.id).await;
         assert_eq!(resumed.expect("bookmark").await.id, cut.id);
@@ -209,6 +216,74 @@ async fn cut_at_every_event_and_resumed() {
             assert_eq!((&event.data["text"], &event.data["seq"]), (&json!("next"), &json!(seq)));
         }
     }
+}
+
+async fn edit(node: &Node, seq: u64, text: &str) -> Value {
+    let body = json!({ "text": text }).to_string();
+    let path = format!("/v1/rooms/hall/messages/{seq}");
+    node.send("PATCH", &path, &[], body).await.expect(200).json()
+}
+
+/// An edit comes with the message's text, as it is when the event is delivered: what was taken away since is not
+/// told again.
+#[tokio::test]
+async fn edits_and_redactions() {
+    let node = Node::furnished().await;
+    node.say("hall", &["one", "two"]).await;
+    let mut stream = Stream::open(&node, STREAM, &[]).await;
+    let start = stream.expect("bookmark").await.id;
+    let edited = edit(&node, 1, "line\nbreak").await;
+    let event = stream.expect("edit").await;
+    assert_eq!(
+        event.data,
+        json!({"room": "hall", "seq": 1, "rev": edited["rev"], "text": "line\nbreak",
+               "edited_at": edited["edited_at"]})
+    );
+    node.ask("DELETE", "/v1/rooms/hall/messages/2", &[]).await.expect(204);
+    let redacted = node.get("/v1/rooms/hall/messages/2").await.json();
+    let event = stream.expect("redact").await;
+    assert_eq!(
+        event.data,
+        json!({"room": "hall", "seq": 2, "rev": redacted["rev"], "redacted_at": redacted["redacted_at"]})
+    );
+    // The same text again tells nothing.
+    edit(&node, 1, "line\nbreak").await;
+    node.say("hall", &["three"]).await;
+    stream.expect("message").await;
+
+    // Who comes later is told of each, with what the message says by then.
+    edit(&node, 1, "later").await;
+    let late = Stream::resume(&node, &start).await.take(4).await;
+    let told: Vec<_> = late
+        .iter()
+        .map(|event| (event.event.as_str(), &event.data["text"]))
+        .collect();
+    let later = json!("later");
+    assert_eq!(
+        told,
+        [
+            ("edit", &later),
+            ("redact", &Value::Null),
+            ("message", &json!("three")),
+            ("edit", &later)
+        ]
+    );
+    assert_eq!(
+        (&late[0].data["rev"], &late[0].id),
+        (&edited["rev"], &event_id(&start, &edited["rev"]))
+    );
+    node.ask("DELETE", "/v1/rooms/hall/messages/1", &[]).await.expect(204);
+    let late = Stream::resume(&node, &start).await.take(5).await;
+    assert!(
+        late[0].data.get("text").is_none() && late[3].data.get("text").is_none(),
+        "{late:?}"
+    );
+}
+
+/// The position of a change of one event.
+fn event_id(position: &str, rev: &Value) -> String {
+    let (store, _) = position.rsplit_once('.').unwrap();
+    format!("{store}.{rev}")
 }
 
 /// What is committed while a stream's query is on its way back is not in its answer, and must

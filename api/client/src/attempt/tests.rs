@@ -513,6 +513,31 @@ async fn an_answer_that_is_not_of_the_contract_is_told_apart() {
 }
 
 #[tokio::test]
+async fn edits_and_redactions_are_repeated_under_their_key() {
+    let message = value!({"room": "r", "seq": 7, "rev": 9, "sender": "alice", "kind": "text", "text": "b",
+                          "sent_at": "2026-01-01T00:00:00.000Z", "edited_at": "2026-01-01T00:00:01.000Z"});
+    let node = FakeNode::start(move |request, n| match (n % 2, request.method.as_str()) {
+        (0, _) => Reply::Close,
+        (_, "PATCH") => json(200, message.clone()),
+        _ => Reply::Whole(204, Vec::new(), String::new()),
+    })
+    .await;
+    let client = client(&[&node.url]);
+    assert_eq!(client.edit("r", 7, "b").await.unwrap().text.as_deref(), Some("b"));
+    client.redact("r", 7).await.unwrap();
+    let received = node.received();
+    let asked: Vec<_> = received
+        .iter()
+        .map(|it| (it.method.as_str(), it.path.as_str(), it.body.as_str()))
+        .collect();
+    let path = "/v1/rooms/r/messages/7";
+    let (edit, redact) = (("PATCH", path, r#"{"text":"b"}"#), ("DELETE", path, ""));
+    assert_eq!(asked, [edit, edit, redact, redact]);
+    let key = |n: usize| &received[n].headers["idempotency-key"];
+    assert!(key(0) == key(1) && key(2) == key(3) && key(0) != key(2));
+}
+
+#[tokio::test]
 async fn readiness_is_asked_of_each_node_once() {
     let ready = FakeNode::start(|_, _| Reply::Whole(200, Vec::new(), "ready".into())).await;
     let starting = FakeNode::start(|_, _| refused(503, "not_ready", "not_applied")).await;

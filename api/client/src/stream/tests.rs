@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::testing::{FakeNode, Received, Reply, dead_url, json, problem};
+use crate::wire::{Edited, Redacted};
 use crate::{Client, Error, EventBody, Options, RoomStream, StreamFrom};
 
 fn options() -> Options {
@@ -89,6 +90,42 @@ async fn a_stream_resumes_from_a_position_and_a_bookmark_moves_it() {
         .map(|request| request.headers["last-event-id"].clone())
         .collect();
     assert_eq!(asked, ["1.1.150", "1.1.200"]);
+}
+
+#[tokio::test]
+async fn edits_and_redactions_are_events_of_their_own() {
+    let node = FakeNode::start(|_, _| {
+        Reply::Open(vec![
+            "event: edit\nid: 1.1.7\ndata: {\"room\":\"r\",\"seq\":1,\"rev\":7,\"text\":\"b\",\"edited_at\":\"t\"}\n\n"
+                .into(),
+            "event: edit\nid: 1.1.8\ndata: {\"room\":\"r\",\"seq\":2,\"rev\":8,\"later\":1}\n\n".into(),
+            "event: redact\nid: 1.1.9\ndata: {\"room\":\"r\",\"seq\":2,\"rev\":9,\"redacted_at\":\"u\"}\n\n".into(),
+        ])
+    })
+    .await;
+    let client = Client::new(&[&node.url], options()).unwrap();
+    let mut stream = client.stream("r", StreamFrom::Now).unwrap();
+    let edited = |seq, rev, text: Option<&str>, at: Option<&str>| {
+        EventBody::Edited(Box::new(Edited {
+            room: "r".into(),
+            seq,
+            rev,
+            text: text.map(str::to_owned),
+            edited_at: at.map(str::to_owned),
+        }))
+    };
+    assert_eq!(stream.next().await.unwrap().body, edited(1, 7, Some("b"), Some("t")));
+    // What a later version adds does not matter; a text may be gone by now.
+    assert_eq!(stream.next().await.unwrap().body, edited(2, 8, None, None));
+    let redacted = stream.next().await.unwrap();
+    assert_eq!(redacted.position.as_deref(), Some("1.1.9"));
+    let Redacted {
+        seq, rev, redacted_at, ..
+    } = match redacted.body {
+        EventBody::Redacted(redacted) => *redacted,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((seq, rev, redacted_at.as_deref()), (2, 9, Some("u")));
 }
 
 #[tokio::test]

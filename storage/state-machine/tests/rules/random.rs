@@ -99,7 +99,7 @@ fn command() -> impl Strategy<Value = Command> {
         2 => (room(), user()).prop_map(|(room, user)| Command::RemoveMember { room, user }),
         1 => (0..7u32).prop_map(|to| Command::RaiseVersion { to }),
         3 => lock_command(),
-        3 => message_command(),
+        6 => message_command(),
         3 => session_command(),
         8 => (room(), message())
             .prop_map(|(room, message)| Command::Send { room, messages: vec![message], batch: false }),
@@ -130,7 +130,7 @@ fn lock_command() -> impl Strategy<Value = Command> {
 }
 
 fn message_command() -> impl Strategy<Value = Command> {
-    let seq = || (0..6u64).prop_map(Seq);
+    let seq = || (0..4u64).prop_map(Seq);
     prop_oneof![
         2 => (room(), seq(), "[pqr]").prop_map(|(room, seq, text)| Command::EditMessage { room, seq, text }),
         1 => (room(), seq()).prop_map(|(room, seq)| Command::RedactMessage { room, seq }),
