@@ -12,6 +12,7 @@ mod command_line;
 mod cut_off_leader;
 mod damaged_files;
 mod disks;
+mod edits;
 mod every_answer;
 mod exactly_once;
 mod export;

@@ -11,6 +11,7 @@ const EXAMPLES: &str = "Examples:
   quorate history lobby                            the newest page
   quorate history lobby --after 100 --limit 20     the 20 messages that follow message 100
   quorate history lobby --at 2004-11-15T12:30:00Z  what was said then
+  quorate history lobby --around 17 --limit 1      one message; what it said before: quorate revisions
   quorate history lobby --level local --endpoints http://127.0.0.1:7102";
 
 #[derive(Debug, clap::Args)]
@@ -76,10 +77,18 @@ pub(crate) fn line(message: &Message) -> String {
         kind => format!("<{sender}> [{}] {text}", visible(kind)),
     };
     let reply = message.reply_to.map(|seq| format!("(re {seq}) ")).unwrap_or_default();
-    let edited = if message.edited_at.is_some() { " (edited)" } else { "" };
-    // To the second: what is finer only stands in the way of reading.
-    let time = message.sent_at.get(..19).unwrap_or(&message.sent_at).replace('T', " ");
-    format!("{:>6}  {time}  {reply}{said}{edited}", message.seq)
+    // Of a redacted message nobody asks whether it had been edited.
+    let edited = if message.edited_at.is_some() && message.text.is_some() {
+        " (edited)"
+    } else {
+        ""
+    };
+    format!("{:>6}  {}  {reply}{said}{edited}", message.seq, time(&message.sent_at))
+}
+
+/// To the second: what is finer only stands in the way of reading.
+pub(crate) fn time(time: &str) -> String {
+    time.get(..19).unwrap_or(time).replace('T', " ")
 }
 
 #[cfg(test)]
@@ -109,6 +118,8 @@ mod tests {
         assert_eq!(line(&message), "     7  2026-01-02 03:04:05  * alice waves");
         message.kind = "system".into();
         assert_eq!(line(&message), "     7  2026-01-02 03:04:05  -- waves");
+        message.edited_at = Some("2026-01-02T03:05:05.678Z".into());
+        assert_eq!(line(&message), "     7  2026-01-02 03:04:05  -- waves (edited)");
         message.kind = "text".into();
         message.text = None;
         assert_eq!(line(&message), "     7  2026-01-02 03:04:05  <alice> (redacted)");

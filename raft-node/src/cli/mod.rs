@@ -2,6 +2,7 @@
 //! [`serve`] starts a node. Start reading at [`Command`], then [`exit`] (how a command ends) and
 //! [`output`] (what it prints).
 
+mod edit;
 mod exit;
 mod export;
 mod history;
@@ -11,6 +12,8 @@ mod man;
 mod node;
 mod output;
 mod progress;
+mod redact;
+mod revisions;
 mod room;
 mod send;
 mod serve;
@@ -39,6 +42,7 @@ Examples:
   quorate user create alice --display-name 'Alice L.'
   quorate room create lobby --title 'The lobby'
   quorate send lobby 'hello, everyone' --as alice
+  quorate edit lobby 1 'hello, all' --as alice
   quorate history lobby --limit 20
   quorate tail lobby --last 5
   quorate import irc 2004-11-15.log --room ubuntu
@@ -118,6 +122,12 @@ enum Command {
     Room(room::Room),
     /// Send a message, or each line of standard input as one
     Send(send::Send),
+    /// Give a message another text
+    Edit(edit::Edit),
+    /// Take a message's content away
+    Redact(redact::Redact),
+    /// Show what a message said before it was edited
+    Revisions(revisions::Revisions),
     /// Show a page of a room's messages
     History(history::History),
     /// Follow a room, across failovers, until ctrl-c
@@ -178,6 +188,9 @@ fn execute(cli: Cli, output: &Output) -> Result<(), Failure> {
             let keyed = global.idempotency_key.is_some();
             block_on(send.run(global.client(USUAL_DEADLINE)?, keyed, output))
         }
+        Command::Edit(edit) => block_on(edit.run(global.client(USUAL_DEADLINE)?, output)),
+        Command::Redact(redact) => block_on(redact.run(global.client(USUAL_DEADLINE)?, output)),
+        Command::Revisions(revisions) => block_on(revisions.run(global.client(USUAL_DEADLINE)?, output)),
         Command::History(history) => block_on(history.run(global.client(USUAL_DEADLINE)?, output)),
         Command::Tail(tail) => block_on(tail.run(global.client(USUAL_DEADLINE)?, output)),
         Command::Import(import) => {

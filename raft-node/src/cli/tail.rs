@@ -1,19 +1,22 @@
-//! `quorate tail ROOM`: follows a room across failovers, each message once.
+//! `quorate tail ROOM`: follows a room across failovers, each message, edit and redaction once.
 
 use std::io::Write;
 
+use quorate_client::wire::{Edited, Redacted};
 use quorate_client::{Client, Error, EventBody, Level, PageFrom, StreamFrom};
+use serde::Serialize;
 
 use super::exit::Failure;
-use super::history::line;
-use super::output::{Format, Output};
+use super::history::{line, time};
+use super::output::{Format, Output, visible};
 
 const EXAMPLES: &str = "Examples:
   quorate tail lobby                         the last 10 messages, then what comes
   quorate tail lobby --from 1 --output json  the whole room as JSON lines, then what comes
   quorate tail lobby --last 0                only what comes
 
-Goes on when nodes fail, from the last message it has shown, until ctrl-c.";
+Edits and redactions are shown as they come, by the seq of their message; as JSON they have \"event\":
+\"edit\" or \"redact\", and messages have none. Goes on when nodes fail, from the last message it has shown, until ctrl-c.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -58,14 +61,56 @@ impl Tail {
             match stream.next().await {
                 Ok(event) => {
                     outage.lasts = false;
-                    if let EventBody::Message(message) = event.body {
-                        output.value(&message, || line(&message))?;
-                    }
+                    show(&event.body, output)?;
                 }
                 Err(error) => outage.bear(error)?,
             }
         }
     }
+}
+
+/// Messages, and what becomes of them, whichever messages that is: those from before may be edited too.
+fn show(event: &EventBody, output: &Output) -> Result<(), Failure> {
+    match event {
+        EventBody::Message(message) => output.value(message, || line(message)),
+        EventBody::Edited(edited) => output.value(
+            &Told {
+                event: "edit",
+                data: edited,
+            },
+            || edited_line(edited),
+        ),
+        EventBody::Redacted(redacted) => output.value(
+            &Told {
+                event: "redact",
+                data: redacted,
+            },
+            || redacted_line(redacted),
+        ),
+        EventBody::Change { .. } | EventBody::Bookmark => Ok(()),
+    }
+}
+
+/// What is no message says so: a program that reads messages only passes over what has `event`.
+#[derive(Serialize)]
+struct Told<'a, T> {
+    event: &'static str,
+    #[serde(flatten)]
+    data: &'a T,
+}
+
+fn edited_line(edited: &Edited) -> String {
+    let text = match &edited.text {
+        Some(text) => visible(text),
+        None => "(redacted since)".to_owned(),
+    };
+    let at = edited.edited_at.as_deref().map(time).unwrap_or_default();
+    format!("{:>6}  {at}  ** edited: {text}", edited.seq)
+}
+
+fn redacted_line(redacted: &Redacted) -> String {
+    let at = redacted.redacted_at.as_deref().map(time).unwrap_or_default();
+    format!("{:>6}  {at}  ** redacted", redacted.seq)
 }
 
 /// A time without any node.
@@ -85,5 +130,45 @@ impl Outage {
         }
         self.lasts = true;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_edit_is_one_line_whatever_it_says() {
+        let mut edited = Edited {
+            room: "r".into(),
+            seq: 7,
+            rev: 9,
+            text: Some("a\n\u{1b}b".into()),
+            edited_at: Some("2026-01-02T03:04:05.678Z".into()),
+        };
+        assert_eq!(
+            edited_line(&edited),
+            "     7  2026-01-02 03:04:05  ** edited: a⏎\\u{1b}b"
+        );
+        let told = serde_json::to_value(Told {
+            event: "edit",
+            data: &edited,
+        })
+        .expect("strings and numbers");
+        let expected = serde_json::json!({"event": "edit", "room": "r", "seq": 7, "rev": 9, "text": "a\n\u{1b}b",
+                                          "edited_at": "2026-01-02T03:04:05.678Z"});
+        assert_eq!(told, expected);
+        edited.text = None;
+        assert_eq!(
+            edited_line(&edited),
+            "     7  2026-01-02 03:04:05  ** edited: (redacted since)"
+        );
+        let redacted = Redacted {
+            room: "r".into(),
+            seq: 7,
+            rev: 9,
+            redacted_at: Some("2026-01-02T03:04:05.678Z".into()),
+        };
+        assert_eq!(redacted_line(&redacted), "     7  2026-01-02 03:04:05  ** redacted");
     }
 }
