@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::TcpListener;
 
-use crate::SOON;
+use crate::{CLUSTER_VERSION, SOON};
 
 /// A command may go on asking for as long as its own time-out, 30 s.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(40);
@@ -68,6 +68,57 @@ async fn exit_codes_say_done_refused_usage_or_unknown() {
     assert_eq!(early.code, Some(0), "{early:?}");
     let page = cluster.expect(1, Call::get(messages("hall")), 200).await.unwrap();
     assert_eq!(page_of(&page).unwrap().1, 1, "only one of these commands sent anything");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_is_edited_shown_and_redacted() {
+    let cluster = Cluster::options().start().await.unwrap();
+    cluster.wait_version(CLUSTER_VERSION).await.unwrap();
+    cluster.create_room(1, "hall").await.unwrap();
+    cluster.create_user(1, "ann").await.unwrap();
+    let done = async |args: &[&str]| {
+        let output = quorate(&cluster, args).await;
+        assert_eq!(output.code, Some(0), "{args:?}: {output:?}");
+        output.stdout
+    };
+    done(&["send", "hall", "helo", "--as", "ann"]).await;
+    let mut command = cluster.cli(&["tail", "hall"]);
+    let mut tail = command.stderr(Stdio::inherit()).spawn().unwrap();
+    let mut lines = BufReader::new(tail.stdout.take().unwrap()).lines();
+    let mut shown = async || {
+        let line = tokio::time::timeout(SOON, lines.next_line()).await;
+        line.expect("the tail shows it").unwrap().expect("the tail goes on")
+    };
+    assert!(shown().await.ends_with("<ann> helo"));
+
+    let edited = done(&["edit", "hall", "1", "hello", "--as", "ann"]).await;
+    assert!(edited.ends_with("<ann> hello (edited)\n"), "{edited}");
+    assert!(shown().await.ends_with("** edited: hello"));
+    let history = done(&["history", "hall"]).await;
+    assert_eq!(history, edited);
+    let revisions = done(&["revisions", "hall", "1", "--output", "json"]).await;
+    let revisions: Value = serde_json::from_str(&revisions).unwrap();
+    assert_eq!(revisions["revisions"][0]["text"], "helo");
+    assert!(done(&["revisions", "hall", "1"]).await.contains("helo"));
+
+    let redacted = done(&["redact", "hall", "1", "--as", "ann"]).await;
+    assert_eq!(redacted, "message 1 of hall redacted\n");
+    assert!(shown().await.ends_with("** redacted"));
+    assert!(done(&["history", "hall"]).await.ends_with("<ann> (redacted)\n"));
+
+    done(&["send", "hall", "as root"]).await;
+    for (refused, code) in [
+        (vec!["edit", "hall", "2", "x", "--as", "ann"], 1),
+        (vec!["redact", "hall", "2", "--as", "ann"], 1),
+        (vec!["redact", "hall", "1"], 1),
+        (vec!["edit", "hall", "1", "x"], 1),
+        (vec!["revisions", "hall", "9"], 1),
+        (vec!["edit", "hall", "one", "x"], 2),
+        (vec!["edit", "hall", "1"], 2),
+    ] {
+        let output = quorate(&cluster, &refused).await;
+        assert_eq!(output.code, Some(code), "{refused:?}: {output:?}");
+    }
 }
 
 /// A node that takes the request and dies before it answers.

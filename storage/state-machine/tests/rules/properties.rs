@@ -12,7 +12,7 @@ use quorate_state_machine::{
     Position, Revision, Room, RoomId, Seq,
 };
 
-use crate::random::{Entry, envelope, history};
+use crate::random::{Entry, envelope, history, talk};
 use crate::world::World;
 
 const ROOMS: [&str; 3] = ["x", "y", "z"];
@@ -147,7 +147,7 @@ proptest! {
     }
 
     #[test]
-    fn a_snapshot_and_the_rest_are_all(entries in history(), cut in any::<prop::sample::Index>()) {
+    fn a_snapshot_and_the_rest_are_all(entries in prop_oneof![history(), talk()], cut in any::<prop::sample::Index>()) {
         let cut = cut.index(entries.len() + 1);
         let mut all = World::default();
         let outcomes = run(&mut all, &entries);
@@ -164,7 +164,7 @@ proptest! {
     }
 
     #[test]
-    fn a_duplicate_changes_nothing(entries in history()) {
+    fn a_duplicate_changes_nothing(entries in prop_oneof![history(), talk()]) {
         let mut world = World::default();
         let not_remembered =
             [Code::BadRequest, Code::TooLarge, Code::Unauthenticated, Code::IdempotencyMismatch, Code::RateLimited];
@@ -190,7 +190,7 @@ proptest! {
     }
 
     #[test]
-    fn revisions_count_changes_and_seqs_are_dense(entries in history()) {
+    fn revisions_count_changes_and_seqs_are_dense(entries in prop_oneof![history(), talk()]) {
         let mut world = World::default();
         let mut revision = Revision(0);
         for (meta, command) in entries.iter().flat_map(|(meta, commands)| commands.iter().map(move |c| (meta, c))) {
@@ -260,7 +260,7 @@ proptest! {
     }
 
     #[test]
-    fn a_stream_can_be_cut_anywhere(entries in history(), limit in 1..4u32) {
+    fn a_stream_can_be_cut_anywhere(entries in prop_oneof![history(), talk()], limit in 1..4u32) {
         let mut world = World::default();
         // Each room is followed by a reader who asks after every entry, and starts again when it is another one.
         let mut readers: Vec<Option<(u64, Vec<RoomChange>, Position)>> = vec![None; ROOMS.len()];
@@ -326,7 +326,7 @@ proptest! {
     }
 
     #[test]
-    fn earlier_texts_and_the_present_one_are_all_that_was_said(entries in history(), limit in 1..4u32) {
+    fn earlier_texts_and_the_present_one_are_all_that_was_said(entries in talk(), limit in 1..4u32) {
         let mut world = World::default();
         // By room and seq: each text with the change that brought it. None: the message is redacted.
         let mut said: BTreeMap<(RoomId, Seq), Option<Vec<(Revision, String)>>> = BTreeMap::new();

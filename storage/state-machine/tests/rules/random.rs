@@ -99,7 +99,7 @@ fn command() -> impl Strategy<Value = Command> {
         2 => (room(), user()).prop_map(|(room, user)| Command::RemoveMember { room, user }),
         1 => (0..7u32).prop_map(|to| Command::RaiseVersion { to }),
         3 => lock_command(),
-        6 => message_command(),
+        3 => message_command(),
         3 => session_command(),
         8 => (room(), message())
             .prop_map(|(room, message)| Command::Send { room, messages: vec![message], batch: false }),
@@ -130,7 +130,7 @@ fn lock_command() -> impl Strategy<Value = Command> {
 }
 
 fn message_command() -> impl Strategy<Value = Command> {
-    let seq = || (0..4u64).prop_map(Seq);
+    let seq = || (0..6u64).prop_map(Seq);
     prop_oneof![
         2 => (room(), seq(), "[pqr]").prop_map(|(room, seq, text)| Command::EditMessage { room, seq, text }),
         1 => (room(), seq()).prop_map(|(room, seq)| Command::RedactMessage { room, seq }),
@@ -175,8 +175,15 @@ fn conditions() -> impl Strategy<Value = Conditions> {
 }
 
 pub(crate) fn envelope() -> impl Strategy<Value = Envelope> {
+    asked(caller(), command())
+}
+
+fn asked(
+    caller: impl Strategy<Value = Caller>,
+    command: impl Strategy<Value = Command>,
+) -> impl Strategy<Value = Envelope> {
     let idempotency = option::of(("[1-6]", prop_oneof![8 => Just(0u128), 1 => Just(1u128)]));
-    (caller(), idempotency, conditions(), command()).prop_map(|(caller, idempotency, conditions, command)| {
+    (caller, idempotency, conditions(), command).prop_map(|(caller, idempotency, conditions, command)| {
         // The fingerprint is that of the command, but now and then a wrong one.
         let idempotency = idempotency.map(|(key, wrong)| {
             let text = format!("{conditions:?}{command:?}");
@@ -210,6 +217,24 @@ fn meta() -> impl Strategy<Value = EntryMeta> {
 
 /// A history that begins with three users and two rooms.
 pub(crate) fn history() -> impl Strategy<Value = Vec<Entry>> {
+    begun(envelope())
+}
+
+/// A history in which most of what happens is that messages are sent, edited and redacted.
+pub(crate) fn talk() -> impl Strategy<Value = Vec<Entry>> {
+    let send = (room(), vec(message(), 1..3)).prop_map(|(room, messages)| Command::Send {
+        room,
+        messages,
+        batch: true,
+    });
+    // Root may edit everything.
+    begun(asked(
+        prop_oneof![2 => Just(Caller::Root), 1 => caller()],
+        prop_oneof![3 => send, 6 => message_command(), 1 => command()],
+    ))
+}
+
+fn begun(envelope: impl Strategy<Value = Envelope>) -> impl Strategy<Value = Vec<Entry>> {
     let make_user = |user: &str| Command::CreateUser {
         user: user.to_owned(),
         display_name: None,
@@ -243,7 +268,7 @@ pub(crate) fn history() -> impl Strategy<Value = Vec<Entry>> {
             command,
         })
         .collect();
-    vec((meta(), vec(envelope(), 1..8)), 0..12).prop_map(move |mut entries| {
+    vec((meta(), vec(envelope, 1..8)), 0..12).prop_map(move |mut entries| {
         entries.insert(0, (EntryMeta::default(), first.clone()));
         entries
     })
