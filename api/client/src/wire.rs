@@ -404,14 +404,15 @@ pub struct Problem {
 }
 
 /// Another text for a message.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MessageEdit {
+    #[schemars(with = "schema::Text")]
     pub text: String,
 }
 
 /// An earlier text of a message.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MessageRevision {
     /// The change that brought the text.
     pub rev: u64,
@@ -420,7 +421,7 @@ pub struct MessageRevision {
     pub at: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RevisionList {
     /// Oldest first.
     pub revisions: Vec<MessageRevision>,
