@@ -7,12 +7,12 @@
 use super::outcome::Response;
 use crate::command::{Command, Idempotency};
 use crate::entity::{Member, Room, User};
-use crate::ids::{Revision, Seq, SpaceId, UserId};
+use crate::ids::{FencingToken, Revision, Seq, SpaceId, UserId};
 use crate::keys::{Group, Key};
 use crate::limits::{DEDUP_RECORDS_MAX, DEDUP_SWEPT_MAX, DEDUP_TTL_MS};
 use crate::read::{Reader, Who};
 use crate::rejection::{Code, Fatal, Rejection};
-use crate::rows::{Decided, DedupExpiryRow, DedupRow, RoomRow, Row, SystemRow, UserRow};
+use crate::rows::{Decided, DedupExpiryRow, DedupRow, LockNameRow, LockRow, RoomRow, Row, SystemRow, UserRow};
 use crate::view::{Overlay, View};
 
 /// What is known of a key.
@@ -280,22 +280,15 @@ fn answer_again<V: View + ?Sized>(
             }
         }
         (Decided::LockWaiting { lock, since }, Command::AcquireLock { .. }) => Response::LockWaiting { lock, since },
-        (Decided::LockGranted { token, expires_ms }, Command::AcquireLock { owner, .. }) => Response::LockHeld {
+        (Decided::LockGranted { token, .. }, Command::AcquireLock { lock, owner, .. }) => Response::LockHeld {
             owner: owner.clone(),
             token,
-            expires_in_ms: expires_ms.saturating_sub(now_ms),
+            expires_in_ms: left_of(read, lock, token, now_ms)?,
         },
-        (
-            Decided::LockRenewed {
-                owner,
-                token,
-                expires_ms,
-            },
-            Command::RenewLock { .. },
-        ) => Response::LockHeld {
+        (Decided::LockRenewed { owner, token, .. }, Command::RenewLock { lock, .. }) => Response::LockHeld {
             owner,
             token,
-            expires_in_ms: expires_ms.saturating_sub(now_ms),
+            expires_in_ms: left_of(read, lock, token, now_ms)?,
         },
         // The fingerprint is a hash: another command under the same one is as good as impossible.
         (_, _) => {
@@ -304,6 +297,18 @@ fn answer_again<V: View + ?Sized>(
         }
     };
     Ok(Ok(response))
+}
+
+/// What is left of a grant: nothing, if the lock has another holder or none. The time that was decided says too
+/// much: the lock may have been given back since, by the node at which nobody waited any more, and its holder
+/// would believe that he has it.
+fn left_of<V: View + ?Sized>(read: &Reader<'_, V>, name: &str, token: FencingToken, now_ms: u64) -> Result<u64, Fatal> {
+    let Some(LockNameRow { lock }) = read.row(Key::LockName { name })? else {
+        return Ok(0);
+    };
+    let row: LockRow = read.must(Key::Lock { lock })?;
+    let holder = row.holder.filter(|holder| holder.token == token);
+    Ok(holder.map_or(0, |holder| holder.expires_ms.saturating_sub(now_ms)))
 }
 
 fn gone(what: &str, rev: Revision) -> Rejection {
