@@ -27,6 +27,8 @@ pub(crate) struct App {
     pub(crate) in_flight: Arc<Semaphore>,
     /// Open streams: [`Limits::streams_max`].
     pub(crate) streams: Arc<Semaphore>,
+    /// Requests that wait by agreement: [`WAITS_MAX`].
+    pub(crate) waits: Arc<Semaphore>,
     /// Cancelled when the server begins to shut down: streams end then.
     pub(crate) closing: CancellationToken,
 }
@@ -47,6 +49,10 @@ pub(crate) struct Read {
 /// The replica keeps deadlines itself; should it once not, the caller still gets an answer.
 const DEADLINE_SLACK: Duration = Duration::from_millis(500);
 
+/// Requests that wait by agreement, for a lock: each costs a connection and a few kilobytes. One more gets
+/// 429 `overloaded`.
+const WAITS_MAX: usize = 10_000;
+
 impl App {
     pub(crate) fn new(replica: SharedReplica, config: ApiConfig) -> Arc<Self> {
         let ApiConfig { limits, registry } = config;
@@ -56,6 +62,7 @@ impl App {
             hasher: Hasher::new(),
             in_flight: Arc::new(Semaphore::new(limits.requests_in_flight_max)),
             streams: Arc::new(Semaphore::new(limits.streams_max)),
+            waits: Arc::new(Semaphore::new(WAITS_MAX)),
             closing: CancellationToken::new(),
             limits,
         })

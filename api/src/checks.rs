@@ -127,6 +127,18 @@ fn is_exact(value: &Value) -> bool {
 
 const TWO_TO_53: f64 = 9_007_199_254_740_992.0;
 
+/// What a holder of a lock says of himself, as text.
+pub(crate) fn lock_data(data: &Value) -> Result<String, Problem> {
+    if !fits(data, ATTRIBUTES_DEPTH_MAX) {
+        return Err(Problem::bad_request(format!(
+            "data is nested at most {ATTRIBUTES_DEPTH_MAX} deep"
+        )));
+    }
+    let text = data.to_string();
+    fields::lock_data(&text).map_err(Problem::refused)?;
+    Ok(text)
+}
+
 fn fits(value: &Value, depth: usize) -> bool {
     match value {
         Value::Array(values) => depth > 0 && values.iter().all(|value| fits(value, depth - 1)),

@@ -1,7 +1,7 @@
 //! Entities as the contract's JSON shows them.
 
 use quorate_client::wire;
-use quorate_state_machine::{Member, Message, MessageRevision, Revision, Role, Room, RoomKind, User};
+use quorate_state_machine::{Lock, LockWaiter, Member, Message, MessageRevision, Revision, Role, Room, RoomKind, User};
 
 use crate::replica::{
     Change, ChangeKind, ChangeStep, ClusterNode, ClusterStatus, NewNode, NodeHash, RaftState, Verification,
@@ -123,6 +123,30 @@ pub(crate) fn redacted(rev: Revision, message: Message) -> wire::Redacted {
         seq: message.seq.0,
         rev: rev.0,
         redacted_at: message.redacted_at_ms.map(format_ms),
+    }
+}
+
+/// At a time of the replicated clock. That time may be behind what the state has (an answer of another
+/// moment) or ahead of it (while there is no leader): no span is negative.
+pub(crate) fn lock(lock: Lock, now_ms: u64) -> wire::Lock {
+    let holder = lock.holder.map(|holder| wire::LockHolder {
+        owner: holder.owner,
+        token: holder.token.0,
+        expires_in_ms: holder.expires_ms.saturating_sub(now_ms),
+        data: holder.data.and_then(|text| serde_json::from_str(&text).ok()),
+    });
+    let waiter = |waiter: LockWaiter| wire::LockWaiter {
+        owner: waiter.owner,
+        waiting_ms: now_ms.saturating_sub(waiter.asked_ms),
+    };
+    wire::Lock {
+        lock: lock.lock,
+        mode: wire::LockMode::Exclusive,
+        holders: holder.into_iter().collect(),
+        queue: lock.queue.into_iter().map(waiter).collect(),
+        waiters: u64::from(lock.waiters),
+        last_token: lock.last_token.0,
+        rev: lock.rev.0,
     }
 }
 

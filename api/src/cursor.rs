@@ -12,6 +12,7 @@ pub(crate) enum List {
     Members,
     /// Of a message's earlier texts: the last one's rev stands for the name.
     Revisions,
+    Locks,
 }
 
 impl List {
@@ -21,6 +22,7 @@ impl List {
             List::Rooms => 'r',
             List::Members => 'm',
             List::Revisions => 'v',
+            List::Locks => 'l',
         }
     }
 }

@@ -131,7 +131,7 @@ async fn next_piece((mut received, mut last): Inlet) -> Option<(Result<Bytes, In
     Some((Ok(piece), (received, last)))
 }
 
-fn shutdown(app: &App) -> BoxFuture<'static, ()> {
+pub(crate) fn shutdown(app: &App) -> BoxFuture<'static, ()> {
     let closing = app.closing.clone();
     let shutting_down = app.replica.shutting_down();
     Box::pin(async move {

@@ -2,7 +2,7 @@
 //! headers of its answer, its line in the log and in the metrics, and a 500 if a handler panics.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
@@ -199,13 +199,13 @@ where
     F: FnOnce(Call) -> Fut,
     Fut: Future<Output = Result<Response, Problem>>,
 {
-    let _permit = match frame.rule {
+    let place = match frame.rule {
         Rule::Probe => None,
         Rule::Read | Rule::Write(_) => {
             let permit = Arc::clone(&app.in_flight)
                 .try_acquire_owned()
                 .map_err(|_| Problem::new(Kind::Overloaded, "too many requests at work on this node"))?;
-            Some((permit, Gauged::new(&app.metrics.in_flight)))
+            Some((permit, Some(Gauged::new(&app.metrics.in_flight))))
         }
     };
     let body = match frame.rule {
@@ -221,6 +221,7 @@ where
         parts,
         body,
         request_id: frame.request_id(),
+        place: Mutex::new(place),
     };
     handler(call).await
 }

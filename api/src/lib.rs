@@ -39,6 +39,7 @@ mod routes;
 pub mod server;
 mod sse;
 mod time;
+mod waiting;
 
 pub use config::{ApiConfig, Limits};
 pub use replica::{Replica, SharedReplica};

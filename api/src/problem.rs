@@ -4,8 +4,10 @@ use axum::body::Body;
 use axum::response::Response;
 use http::StatusCode;
 use http::header::{self, HeaderName, HeaderValue};
-use quorate_state_machine::{Code, Rejection};
+use quorate_client::wire::{LockHolder, LockWaiter};
+use quorate_state_machine::{Code, Position, Rejection};
 
+use crate::headers::X_POSITION;
 use crate::replica::{AdminError, ReplicaError};
 
 /// What programs branch on. The order is that of the contract's checks.
@@ -157,6 +159,15 @@ pub(crate) struct Problem {
     headers: Vec<(HeaderName, HeaderValue)>,
     /// With 410: the oldest position that this node can go on from.
     oldest: Option<String>,
+    /// With 409 `lock_held`: who is in the way.
+    held: Option<Box<HeldBy>>,
+}
+
+/// Who holds a lock, and who waits for it.
+#[derive(Debug, Clone, serde::Serialize)]
+pub(crate) struct HeldBy {
+    pub(crate) holders: Vec<LockHolder>,
+    pub(crate) queue: Vec<LockWaiter>,
 }
 
 /// A detail may quote what the caller sent; longer ones are cut, so that an error stays small.
@@ -188,6 +199,7 @@ impl Problem {
             outcome_unknown,
             headers,
             oldest: None,
+            held: None,
         }
     }
 
@@ -267,6 +279,32 @@ impl Problem {
         self
     }
 
+    pub(crate) fn with_held_by(mut self, held: HeldBy) -> Self {
+        self.held = Some(Box::new(held));
+        self
+    }
+
+    /// The write was proposed, and this is no answer to it.
+    pub(crate) fn with_outcome_unknown(mut self) -> Self {
+        self.outcome_unknown = true;
+        self
+    }
+
+    /// The write may have been applied.
+    pub(crate) fn is_outcome_unknown(&self) -> bool {
+        self.outcome_unknown
+    }
+
+    /// The state in which it was refused, where a header says it.
+    pub(crate) fn position(&self) -> Option<Position> {
+        let header = self.headers.iter().find(|(name, _)| name == X_POSITION)?;
+        header.1.to_str().ok()?.parse().ok()
+    }
+
+    pub(crate) fn is_lock_held(&self) -> bool {
+        self.kind == Kind::Refused(Code::LockHeld)
+    }
+
     #[cfg(test)]
     pub(crate) fn code(&self) -> &'static str {
         self.kind.row().1
@@ -295,6 +333,7 @@ impl Problem {
                     outcome: if self.outcome_unknown { "unknown" } else { "not_applied" }.to_owned(),
                 },
                 oldest: self.oldest,
+                held: self.held,
             };
             let body = serde_json::to_vec(&body).expect("a problem holds only strings and numbers");
             let mut response = Response::new(Body::from(body));
@@ -333,4 +372,6 @@ pub(crate) struct Written {
     problem: quorate_client::wire::Problem,
     #[serde(skip_serializing_if = "Option::is_none")]
     oldest: Option<String>,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    held: Option<Box<HeldBy>>,
 }

@@ -1,7 +1,7 @@
 //! One request, from bytes to values. The body is already there (see `front`); the methods here are
 //! called in the order in which the contract lists its checks, and each gives the 400 of its part.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -9,11 +9,13 @@ use http::request::Parts;
 use quorate_state_machine::query::QueryBody;
 use quorate_state_machine::{Caller, Command, Conditions, Envelope, Idempotency, Position, Query, Seq, SpaceId};
 use serde::de::DeserializeOwned;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::app::App;
+use crate::metrics::Gauged;
 use crate::operation::Operation;
 use crate::params::{Params, number};
-use crate::problem::Problem;
+use crate::problem::{Kind, Problem};
 use crate::replica::{Level, ReadOptions, WriteOptions};
 use crate::{checks, fingerprint, headers, json, percent};
 
@@ -29,7 +31,12 @@ pub(crate) struct Call {
     /// Empty for reads.
     pub(crate) body: Bytes,
     pub(crate) request_id: String,
+    /// Its place among the requests at work; none for probes. Held to exchange it, never across an await.
+    pub(crate) place: Mutex<Option<Place>>,
 }
+
+/// A place, and what counts it where it is counted.
+pub(crate) type Place = (OwnedSemaphorePermit, Option<Gauged>);
 
 /// What every write says beside its command.
 pub(crate) struct WriteIntent {
@@ -48,6 +55,16 @@ pub(crate) struct ReadIntent {
 }
 
 impl Call {
+    /// From here on the request waits by agreement: it takes a place among those that do, for the rest of
+    /// its life, and gives back its place among the requests at work.
+    pub(crate) fn waiting(&self) -> Result<(), Problem> {
+        let waiting = Arc::clone(&self.app.waits)
+            .try_acquire_owned()
+            .map_err(|_| Problem::new(Kind::Overloaded, "too many requests that wait on this node"))?;
+        *self.place.lock().expect("nothing panics while it holds the lock") = Some((waiting, None));
+        Ok(())
+    }
+
     pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T, Problem> {
         json::parse(&self.body)
     }
@@ -100,8 +117,12 @@ impl Call {
 
     /// Headers and query of a write.
     pub(crate) fn write_intent(&self) -> Result<WriteIntent, Problem> {
+        self.write_intent_of(&self.params()?)
+    }
+
+    /// The same, where the query says more than `redirect`.
+    pub(crate) fn write_intent_of(&self, params: &Params) -> Result<WriteIntent, Problem> {
         headers::check_those_of_reads(&self.parts.headers)?;
-        let params = self.params()?;
         Ok(WriteIntent {
             caller: headers::caller(&self.parts.headers)?,
             conditions: headers::conditions(&self.parts.headers)?,
@@ -159,6 +180,10 @@ impl Call {
 }
 
 impl WriteIntent {
+    pub(crate) fn deadline(&self) -> Instant {
+        self.options.deadline
+    }
+
     pub(crate) fn has_key(&self) -> bool {
         self.idempotency_key.is_some()
     }

@@ -481,3 +481,90 @@ macro_rules! word {
 
 word!(RoomKind { "public" => Public, "group" => Group, "direct" => Direct });
 word!(Role { "owner" => Owner, "moderator" => Moderator, "member" => Member });
+
+/// How a lock is taken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", try_from = "String")]
+pub enum LockMode {
+    #[default]
+    Exclusive,
+    /// Not built yet: refused.
+    Shared,
+}
+
+word!(LockMode { "exclusive" => Exclusive, "shared" => Shared });
+
+/// Who wants a lock, for how long, and how long he waits for it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AcquireLock {
+    /// A label for people, 1 to 128 bytes.
+    pub owner: String,
+    /// 100 to 3,600,000, counted from the grant.
+    pub ttl_ms: u64,
+    /// 0 to 3,600,000; absent or 0: now or never.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub wait_ms: Option<u64>,
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub mode: Option<LockMode>,
+    /// Any JSON value but null, at most 4 KiB: what a holder says of himself.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub data: Option<serde_json::Value>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RenewLock {
+    pub token: u64,
+    /// Absent: the one that it was taken with.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub ttl_ms: Option<u64>,
+}
+
+/// A lock that the caller holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldLock {
+    pub lock: String,
+    pub owner: String,
+    /// The fencing token: it grows with every grant.
+    pub token: u64,
+    pub mode: LockMode,
+    /// Counted from before the request was sent; 0: it may be lost already.
+    pub expires_in_ms: u64,
+}
+
+/// A lock as everybody sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Lock {
+    pub lock: String,
+    pub mode: LockMode,
+    pub holders: Vec<LockHolder>,
+    /// First come, first served; the first hundred of them.
+    pub queue: Vec<LockWaiter>,
+    /// How many wait, shown or not.
+    pub waiters: u64,
+    pub last_token: u64,
+    pub rev: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LockHolder {
+    pub owner: String,
+    pub token: u64,
+    pub expires_in_ms: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<serde_json::Value>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockWaiter {
+    pub owner: String,
+    pub waiting_ms: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LockList {
+    pub locks: Vec<Lock>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+}

@@ -4,6 +4,7 @@ mod cluster;
 mod description;
 mod edits;
 mod health;
+mod locks;
 mod members;
 mod messages;
 mod metrics;
@@ -52,6 +53,7 @@ pub(crate) fn build(app: Arc<App>) -> Router {
     table = messages::routes(table);
     table = edits::routes(table);
     table = stream::routes(table);
+    table = locks::routes(table);
     table = cluster::routes(table);
     table = nodes::routes(table);
     table = health::routes(table);

@@ -11,6 +11,7 @@ mod entities;
 mod errors;
 mod headers;
 mod lists;
+mod locks;
 mod memory;
 mod messages;
 mod openapi;

@@ -13,8 +13,8 @@ use quorate_api::replica::{
 };
 use quorate_state_machine::query::{Answered, QueryBody};
 use quorate_state_machine::{
-    Caller, Command, Conditions, EntryMeta, Envelope, Epoch, Home, Memory, Outcome, Overlay, Position, Query, Revision,
-    RunId, SpaceId, Topic, VERSION_MAX, apply, query,
+    Answer, Caller, Command, Conditions, EntryMeta, Envelope, Epoch, Home, Lock, Memory, Outcome, Overlay, Position,
+    Query, Revision, RunId, SpaceId, Topic, VERSION_MAX, apply, query,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -27,11 +27,15 @@ pub(crate) struct MemoryReplica {
     status: Mutex<NodeStatus>,
     /// Each request takes one of them instead of an answer.
     faults: Mutex<VecDeque<ReplicaError>>,
+    /// The same, for writes alone.
+    write_faults: Mutex<VecDeque<ReplicaError>>,
     /// Requests wait while it is true.
     held: watch::Sender<bool>,
     /// Answers of reads, taken from the state already, wait while it is true.
     answers_held: watch::Sender<bool>,
-    /// How many do.
+    /// Outcomes of writes, applied already, wait while it is true.
+    outcomes_held: watch::Sender<bool>,
+    /// How many answers wait.
     pub(crate) answers_waiting: AtomicUsize,
     /// The options of every write and read, as the replica got them.
     pub(crate) writes: Mutex<Vec<(Envelope, WriteOptions)>>,
@@ -80,7 +84,9 @@ impl MemoryReplica {
             elapsed_ms: AtomicU64::new(1),
             status: Mutex::new(status),
             faults: Mutex::default(),
+            write_faults: Mutex::default(),
             held: watch::channel(false).0,
+            outcomes_held: watch::channel(false).0,
             answers_held: watch::channel(false).0,
             answers_waiting: AtomicUsize::new(0),
             writes: Mutex::default(),
@@ -102,6 +108,41 @@ impl MemoryReplica {
         self.faults.lock().unwrap().push_back(error);
     }
 
+    pub(crate) fn fail_next_write(&self, error: ReplicaError) {
+        self.write_faults.lock().unwrap().push_back(error);
+    }
+
+    /// Moves the clock as this node reckons it, without an entry.
+    pub(crate) fn set_clock_ahead(&self, ms: u64) {
+        self.elapsed_ms.fetch_add(ms, Ordering::Relaxed);
+    }
+
+    /// None: never used.
+    fn lock(&self, lock: &str) -> Option<Lock> {
+        let answered = self.ask(&Query {
+            space: SpaceId::MAIN,
+            caller: Caller::Root,
+            body: QueryBody::Lock { lock: lock.to_owned() },
+        });
+        match answered.answer {
+            Ok(Answer::Lock(lock)) => Some(lock),
+            _ => None,
+        }
+    }
+
+    /// How many wait for the lock.
+    pub(crate) fn waiters(&self, lock: &str) -> u32 {
+        self.lock(lock).map_or(0, |lock| lock.waiters)
+    }
+
+    pub(crate) fn first_waiter(&self, lock: &str) -> Option<String> {
+        Some(self.lock(lock)?.queue.first()?.owner.clone())
+    }
+
+    pub(crate) fn holder(&self, lock: &str) -> Option<String> {
+        Some(self.lock(lock)?.holder?.owner)
+    }
+
     pub(crate) fn set_status(&self, change: impl FnOnce(&mut NodeStatus)) {
         change(&mut self.status.lock().unwrap());
     }
@@ -109,6 +150,11 @@ impl MemoryReplica {
     /// Makes every request wait, until called with false.
     pub(crate) fn hold(&self, held: bool) {
         self.held.send_replace(held);
+    }
+
+    /// Keeps writes from returning what they have done, until called with false.
+    pub(crate) fn hold_outcomes(&self, held: bool) {
+        self.outcomes_held.send_replace(held);
     }
 
     /// Keeps reads from returning what they have read, until called with false.
@@ -183,7 +229,10 @@ impl Replica for MemoryReplica {
             self.fault()?;
             Self::released(&self.held).await;
             assert!(envelope.request_id != "panic", "a defect, on purpose");
+            let write_fault = self.write_faults.lock().unwrap().pop_front();
+            write_fault.map_or(Ok(()), Err)?;
             let outcome = self.apply(vec![envelope]).pop().unwrap();
+            Self::released(&self.outcomes_held).await;
             let position = Position::after(outcome.epoch, SpaceId::MAIN, outcome.revision);
             Ok(Written { outcome, position })
         }

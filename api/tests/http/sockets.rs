@@ -13,10 +13,10 @@ use tokio_util::sync::CancellationToken;
 use crate::caller::in_time;
 use crate::memory::MemoryReplica;
 
-struct Served {
+pub(crate) struct Served {
     addr: SocketAddr,
-    replica: Arc<MemoryReplica>,
-    stop: CancellationToken,
+    pub(crate) replica: Arc<MemoryReplica>,
+    pub(crate) stop: CancellationToken,
     task: JoinHandle<std::io::Result<()>>,
 }
 
@@ -24,7 +24,7 @@ struct Served {
 const SHORT: Duration = Duration::from_millis(150);
 
 impl Served {
-    async fn start(change: impl FnOnce(&mut Limits)) -> Self {
+    pub(crate) async fn start(change: impl FnOnce(&mut Limits)) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let replica = MemoryReplica::new();
@@ -44,7 +44,7 @@ impl Served {
         }
     }
 
-    async fn connect(&self) -> TcpStream {
+    pub(crate) async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.addr).await.unwrap()
     }
 
@@ -57,7 +57,7 @@ impl Served {
     }
 
     /// A whole request on a connection of its own.
-    async fn request(&self, method: &str, path: &str, body: &str) -> String {
+    pub(crate) async fn request(&self, method: &str, path: &str, body: &str) -> String {
         let head =
             format!("{method} {path} HTTP/1.1\r\nhost: q\r\ncontent-type: application/json\r\nconnection: close");
         self.exchange(format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).as_bytes())
@@ -86,7 +86,7 @@ impl Served {
     }
 }
 
-async fn read_to_end(socket: &mut TcpStream) -> String {
+pub(crate) async fn read_to_end(socket: &mut TcpStream) -> String {
     let mut all = Vec::new();
     let mut piece = vec![0; 16 << 10];
     while let Ok(bytes @ 1..) = in_time(socket.read(&mut piece)).await {
