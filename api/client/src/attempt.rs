@@ -26,6 +26,13 @@ const GRACE: Duration = Duration::from_millis(500);
 /// The contract's upper bound of `Request-Timeout-Ms`.
 const REQUEST_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
+/// While a request waits at a node, the node is asked so often whether it is ready, …
+const PROBE_PAUSE: Duration = Duration::from_secs(2);
+/// … has so long to say so, …
+const PROBE_TIME: Duration = Duration::from_secs(2);
+/// … and may fail to so many times in a row less one: a failover takes less.
+const PROBES_FAILED_MAX: u32 = 3;
+
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const REQUEST_TIMEOUT_MS: HeaderName = HeaderName::from_static("request-timeout-ms");
 
@@ -79,7 +86,8 @@ impl Client {
     }
 
     async fn perform(&self, request: &Request, take: Take) -> Result<Opened, Error> {
-        let deadline = Instant::now() + self.options.deadline;
+        let within = self.options.deadline + request.wait;
+        let deadline = Instant::now() + within;
         let mut uncertain = false;
         let mut throttles = 0;
         let mut words = LastWords::default();
@@ -88,14 +96,14 @@ impl Client {
             let choice = self.shared.route().choose(request.is_write(), now);
             // No attempt could begin in time: waiting for the deadline would tell nothing more.
             if now + choice.wait >= deadline {
-                return Err(give_up(request, words, uncertain, self.options.deadline));
+                return Err(give_up(request, words, uncertain, within));
             }
             if !choice.wait.is_zero() {
                 tokio::time::sleep(choice.wait).await;
                 // Others may have learnt more meanwhile.
                 continue;
             }
-            let usual = self.options.attempt.min(REQUEST_TIMEOUT_MAX) + GRACE;
+            let usual = self.options.attempt.min(REQUEST_TIMEOUT_MAX) + GRACE + request.wait;
             let budget = usual.min(deadline - now);
             let attempt = self.attempt(request, &choice, budget, take, uncertain);
             let mut again = match attempt.await {
@@ -121,7 +129,7 @@ impl Client {
                 let pause = retry_after.unwrap_or_default().max(backoff(throttles, jitter));
                 throttles += 1;
                 if now + pause >= deadline {
-                    return Err(give_up(request, words, uncertain, self.options.deadline));
+                    return Err(give_up(request, words, uncertain, within));
                 }
                 tokio::time::sleep(pause).await;
             } else {
@@ -140,11 +148,10 @@ impl Client {
         uncertain: bool,
     ) -> Verdict {
         let (node, url) = (choice.index, &choice.url);
+        // The node adds the wait by itself.
+        let works = budget.saturating_sub(request.wait);
         // With little time left the node gets half of it.
-        let asked = budget
-            .saturating_sub(GRACE)
-            .max(budget / 2)
-            .max(Duration::from_millis(1));
+        let asked = works.saturating_sub(GRACE).max(works / 2).max(Duration::from_millis(1));
         let mut builder = self
             .shared
             .http
@@ -179,12 +186,30 @@ impl Client {
                 Err(detail) => Verdict::Again(Again::lost(detail, true)),
             }
         };
-        match tokio::time::timeout(budget, exchange).await {
-            Ok(verdict) => verdict,
-            Err(_) => Verdict::Again(Again {
-                cut_short: true,
-                ..Again::lost(format!("no answer within {} ms", budget.as_millis()), true)
-            }),
+        tokio::select! {
+            answered = tokio::time::timeout(budget, exchange) => match answered {
+                Ok(verdict) => verdict,
+                Err(_) => Verdict::Again(Again {
+                    cut_short: true,
+                    ..Again::lost(format!("no answer within {} ms", budget.as_millis()), true)
+                }),
+            },
+            detail = self.unable(url), if !request.wait.is_zero() => Verdict::Again(Again::lost(detail, true)),
+        }
+    }
+
+    /// Ends when a node at which a request waits has not been ready for some time: a machine that is gone, or cut
+    /// off, closes no connection. The request then waits on at another node, under its key.
+    async fn unable(&self, url: &str) -> String {
+        let asks = self.with_times(PROBE_TIME, PROBE_TIME);
+        let mut failures = 0;
+        loop {
+            tokio::time::sleep(PROBE_PAUSE).await;
+            match asks.once(url, &Request::read("/readyz".to_owned())).await {
+                Ok(_) => failures = 0,
+                Err(_) if failures + 1 < PROBES_FAILED_MAX => failures += 1,
+                Err(error) => return format!("not ready while the request waited there: {error}"),
+            }
         }
     }
 

@@ -242,11 +242,11 @@ impl Client {
         futures::future::join_all(asked).await
     }
 
-    async fn read<T: DeserializeOwned>(&self, path: String) -> Result<T, Error> {
+    pub(crate) async fn read<T: DeserializeOwned>(&self, path: String) -> Result<T, Error> {
         decode(&self.execute(&Request::read(path)).await?, false)
     }
 
-    async fn write<T: DeserializeOwned>(
+    pub(crate) async fn write<T: DeserializeOwned>(
         &self,
         method: Method,
         path: String,
@@ -261,19 +261,19 @@ impl Client {
     }
 
     /// A write whose answer has no body.
-    async fn write_silently(&self, method: Method, path: String) -> Result<(), Error> {
+    pub(crate) async fn write_silently(&self, method: Method, path: String) -> Result<(), Error> {
         self.execute(&Request::write(method, path, None, self.next_key()))
             .await
             .map(drop)
     }
 
     /// A new key for each logical write, unless the caller chose one.
-    fn next_key(&self) -> String {
+    pub(crate) fn next_key(&self) -> String {
         self.key.clone().unwrap_or_else(|| uuid::Uuid::new_v4().to_string())
     }
 }
 
-fn json<T: Serialize>(value: &T) -> (&'static str, Bytes) {
+pub(crate) fn json<T: Serialize>(value: &T) -> (&'static str, Bytes) {
     (
         JSON,
         serde_json::to_vec(value)
@@ -282,7 +282,7 @@ fn json<T: Serialize>(value: &T) -> (&'static str, Bytes) {
     )
 }
 
-fn list(path: String, limit: u32, cursor: Option<&str>) -> String {
+pub(crate) fn list(path: String, limit: u32, cursor: Option<&str>) -> String {
     with_query(
         path,
         &[

@@ -1,5 +1,7 @@
 //! What is sent, and what sending it again does.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, StatusCode};
@@ -13,6 +15,8 @@ pub(crate) struct Request {
     pub(super) body: Option<(&'static str, Bytes)>,
     repetition: Repetition,
     pub(super) headers: HeaderMap,
+    /// How long the node may wait by agreement, beside the time that it works on it.
+    pub(super) wait: Duration,
 }
 
 /// What a second attempt of the same request does.
@@ -34,6 +38,7 @@ impl Request {
             body: None,
             repetition: Repetition::Read,
             headers: HeaderMap::new(),
+            wait: Duration::ZERO,
         }
     }
 
@@ -45,6 +50,7 @@ impl Request {
             body,
             repetition: Repetition::Idempotent,
             headers: HeaderMap::new(),
+            wait: Duration::ZERO,
         }
     }
 
@@ -55,11 +61,17 @@ impl Request {
             body,
             repetition: Repetition::Keyed(key),
             headers: HeaderMap::new(),
+            wait: Duration::ZERO,
         }
     }
 
     pub(crate) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.insert(name, value);
+        self
+    }
+
+    pub(crate) fn waiting(mut self, wait: Duration) -> Self {
+        self.wait = wait;
         self
     }
 
