@@ -157,6 +157,10 @@ impl Client {
         }
     }
 
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
     /// The nodes that calls may go to: the configured ones, then those learnt from the cluster.
     pub fn endpoints(&self) -> Vec<String> {
         self.shared.route().urls()

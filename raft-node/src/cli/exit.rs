@@ -32,6 +32,8 @@ pub(crate) enum Failure {
         failure: Box<Failure>,
         hint: String,
     },
+    /// A command that was run for the caller has ended so, and has said itself what there is to say.
+    Exit(u8),
     /// Nobody reads standard output any more (`… | head`): not worth a word.
     Closed,
 }
@@ -83,6 +85,7 @@ impl Failure {
             Failure::Unsettled(_) => UNKNOWN,
             Failure::Client(_) | Failure::Local(_) | Failure::No(..) => REFUSED,
             Failure::Midway { failure, .. } => failure.code(),
+            Failure::Exit(code) => *code,
             Failure::Closed => 0,
         }
     }
@@ -93,7 +96,7 @@ impl Failure {
             Failure::Usage(text) | Failure::No(_, _, text) | Failure::Unsettled(text) => text.clone(),
             Failure::Local(error) => format!("{error:#}"),
             Failure::Midway { failure, hint } => format!("{}; {hint}", failure.text()),
-            Failure::Closed => String::new(),
+            Failure::Exit(_) | Failure::Closed => String::new(),
         }
     }
 
@@ -136,7 +139,7 @@ impl Failure {
             }
             Failure::Client(Error::Invalid(_)) | Failure::Usage(_) => made("Usage", 400, "usage"),
             Failure::No(status, code, _) => made("No", *status, code),
-            Failure::Local(_) | Failure::Closed => made("Local failure", 500, "local"),
+            Failure::Local(_) | Failure::Exit(_) | Failure::Closed => made("Local failure", 500, "local"),
             Failure::Midway { failure, hint } => {
                 let problem = failure.problem();
                 Problem {
@@ -158,7 +161,7 @@ impl Failure {
 
     /// Says it on standard error and gives the exit code.
     pub(crate) fn report(&self, output: &Output) -> ExitCode {
-        if !matches!(self, Failure::Closed) {
+        if !matches!(self, Failure::Exit(_) | Failure::Closed) {
             let line = match output.format() {
                 Format::Table => format!("quorate: {}", visible(&self.text())),
                 Format::Json => {
@@ -260,6 +263,7 @@ mod tests {
                 1,
             ),
             (Failure::Closed, 0),
+            (Failure::Exit(143), 143),
         ] {
             assert_eq!(failure.code(), code, "{failure:?}");
         }

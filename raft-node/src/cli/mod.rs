@@ -8,6 +8,7 @@ mod export;
 mod history;
 mod import;
 mod lists;
+mod lock;
 mod man;
 mod node;
 mod output;
@@ -45,6 +46,7 @@ Examples:
   quorate edit lobby 1 'hello, all' --as alice
   quorate history lobby --limit 20
   quorate tail lobby --last 5
+  quorate lock run nightly -- ./backup --all
   quorate import irc 2004-11-15.log --room ubuntu
   quorate export ubuntu > ubuntu.jsonl
   quorate node add 4 --client-url http://127.0.0.1:7104 --peer-addr 127.0.0.1:7204
@@ -132,6 +134,9 @@ enum Command {
     History(history::History),
     /// Follow a room, across failovers, until ctrl-c
     Tail(tail::Tail),
+    /// Take, renew and give back locks; run a command under one
+    #[command(subcommand)]
+    Lock(lock::Lock),
     /// Write a room's messages as JSON lines
     Export(export::Export),
     /// Read chats of other systems, or what export wrote, into a room
@@ -193,6 +198,10 @@ fn execute(cli: Cli, output: &Output) -> Result<(), Failure> {
         Command::Revisions(revisions) => block_on(revisions.run(global.client(USUAL_DEADLINE)?, output)),
         Command::History(history) => block_on(history.run(global.client(USUAL_DEADLINE)?, output)),
         Command::Tail(tail) => block_on(tail.run(global.client(USUAL_DEADLINE)?, output)),
+        Command::Lock(lock) => {
+            let keyed = global.idempotency_key.is_some();
+            block_on(lock.run(global.client(USUAL_DEADLINE)?, keyed, output))
+        }
         Command::Import(import) => {
             if global.acting.is_some() || global.idempotency_key.is_some() {
                 return Err(Failure::Usage(
