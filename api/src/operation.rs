@@ -262,6 +262,11 @@ impl Operation {
         }
     }
 
+    /// An entity whose form changes with time, so that its tag says nothing of what is shown.
+    pub(crate) fn moving_entity<T: JsonSchema>(self) -> Self {
+        self.answer(200, Content::Json(schema_of::<T>), &[header::ETAG])
+    }
+
     /// A new entity, with its tag and its place.
     pub(crate) fn created<T: JsonSchema>(self) -> Self {
         self.answer(201, Content::Json(schema_of::<T>), &[header::ETAG, header::LOCATION])

@@ -164,7 +164,7 @@ pub(crate) struct Problem {
 }
 
 /// Who holds a lock, and who waits for it.
-#[derive(Debug, Clone, serde::Serialize)]
+#[derive(Debug, Clone, serde::Serialize, schemars::JsonSchema)]
 pub(crate) struct HeldBy {
     pub(crate) holders: Vec<LockHolder>,
     pub(crate) queue: Vec<LockWaiter>,

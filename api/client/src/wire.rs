@@ -483,7 +483,7 @@ word!(RoomKind { "public" => Public, "group" => Group, "direct" => Direct });
 word!(Role { "owner" => Owner, "moderator" => Moderator, "member" => Member });
 
 /// How a lock is taken.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase", try_from = "String")]
 pub enum LockMode {
     #[default]
@@ -495,34 +495,41 @@ pub enum LockMode {
 word!(LockMode { "exclusive" => Exclusive, "shared" => Shared });
 
 /// Who wants a lock, for how long, and how long he waits for it.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AcquireLock {
     /// A label for people, 1 to 128 bytes.
+    #[schemars(with = "schema::LockOwner")]
     pub owner: String,
     /// 100 to 3,600,000, counted from the grant.
+    #[schemars(with = "schema::LockTtl")]
     pub ttl_ms: u64,
     /// 0 to 3,600,000; absent or 0: now or never.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "schema::LockWait")]
     pub wait_ms: Option<u64>,
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "schema::LockModeAsked")]
     pub mode: Option<LockMode>,
     /// Any JSON value but null, at most 4 KiB: what a holder says of himself.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "schema::LockData")]
     pub data: Option<serde_json::Value>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RenewLock {
+    #[schemars(with = "schema::Token")]
     pub token: u64,
     /// Absent: the one that it was taken with.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "schema::LockTtl")]
     pub ttl_ms: Option<u64>,
 }
 
 /// A lock that the caller holds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HeldLock {
     pub lock: String,
     pub owner: String,
@@ -534,7 +541,7 @@ pub struct HeldLock {
 }
 
 /// A lock as everybody sees it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Lock {
     pub lock: String,
     pub mode: LockMode,
@@ -547,22 +554,23 @@ pub struct Lock {
     pub rev: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LockHolder {
     pub owner: String,
     pub token: u64,
     pub expires_in_ms: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "schema::LockData")]
     pub data: Option<serde_json::Value>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LockWaiter {
     pub owner: String,
     pub waiting_ms: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LockList {
     pub locks: Vec<Lock>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,7 +1,7 @@
 //! What parameters and headers hold, each once: an operation names them.
 
 use http::header::{self, HeaderName};
-use quorate_client::wire::schema::{Name, NodeId, Seq};
+use quorate_client::wire::schema::{NUMBER_MAX, Name, NodeId, Seq};
 use quorate_state_machine::limits::{KEY_BYTES_MAX, LIMIT_DEFAULT, LIMIT_MAX};
 use serde_json::{Value, json};
 
@@ -22,6 +22,7 @@ pub(super) fn in_path(name: &str, schemas: &mut Schemas) -> Value {
         "user" => (schemas.one::<Name>(), "The user's name, percent-encoded."),
         "room" => (schemas.one::<Name>(), "The room's name, percent-encoded."),
         "seq" => (schemas.one::<Seq>(), "The message's number in its room."),
+        "lock" => (schemas.one::<Name>(), "The lock's name, percent-encoded."),
         "id" => (schemas.one::<NodeId>(), "The node's id."),
         other => panic!("openapi::parameters::in_path does not know {{{other}}}"),
     };
@@ -61,6 +62,10 @@ pub(super) fn in_query(name: &str) -> Value {
             json!({"type": "string", "format": "quorate-time", "examples": ["2026-01-31T12:00:00Z"]}),
             "From the first message by which some message was sent at or after this time.",
         ),
+        "token" => (
+            json!({"type": "integer", "minimum": 0, "maximum": NUMBER_MAX}),
+            "The fencing token of the grant.",
+        ),
         "verbose" => (
             json!({"type": "string", "enum": ["", "true", "false"]}),
             "Say more than that it is so.",
@@ -68,6 +73,9 @@ pub(super) fn in_query(name: &str) -> Value {
         other => panic!("openapi::parameters::in_query does not know {other}"),
     };
     let mut parameter = json!({"name": name, "in": "query", "description": about, "schema": schema});
+    if name == "token" {
+        parameter["required"] = true.into();
+    }
     if name == "verbose" {
         parameter["allowEmptyValue"] = true.into();
     }

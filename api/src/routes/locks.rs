@@ -9,10 +9,11 @@ use quorate_state_machine::apply::Response as Done;
 use quorate_state_machine::query::QueryBody;
 use quorate_state_machine::{Answer, Caller, Code, Command, FencingToken, Query, Rejection, SpaceId, fields};
 
-use super::{page_of, with_next_link};
+use super::{Table, page_of, with_next_link};
 use crate::app::{Committed, header, latest, unexpected_answer, unexpected_outcome};
 use crate::cursor::{self, List};
 use crate::headers::{IDEMPOTENCY_REPLAYED, X_POSITION};
+use crate::operation::Operation;
 use crate::params::{Params, number};
 use crate::problem::{HeldBy, Kind, Problem};
 use crate::replica::{Level, ReadOptions};
@@ -20,6 +21,47 @@ use crate::reply::{self, With};
 use crate::request::Call;
 use crate::waiting::{self, Decided, Ended, Waiter};
 use crate::{checks, convert};
+
+pub(super) fn routes(table: Table) -> Table {
+    const ONE: &str = "/v1/locks/{lock}";
+    table
+        .section("Locks")
+        .add(
+            Operation::read("/v1/locks", "listLocks", "List the locks").list::<wire::LockList>(),
+            list,
+        )
+        .add(
+            Operation::put(ONE, "acquireLock", "Take a lock, or wait for it")
+                .about(
+                    "Who waits is served first come, first served; `wait_ms` is added to the request's time. \
+                     `expires_in_ms` is to be counted from before the request was sent. A write with \
+                     `If-Lock: NAME;token=N` is applied only while the lock is held with that token.",
+                )
+                .json::<wire::AcquireLock>()
+                .answers::<wire::HeldLock>(200)
+                .errors(&[Code::LockHeld]),
+            acquire,
+        )
+        .add(
+            Operation::read(ONE, "getLock", "Show who holds a lock, and who waits for it")
+                .moving_entity::<wire::Lock>(),
+            get,
+        )
+        .add(
+            Operation::delete(ONE, "releaseLock", "Give a lock back")
+                .query(&["token"])
+                .errors(&[Code::Forbidden])
+                .no_content(),
+            release,
+        )
+        .add(
+            Operation::post("/v1/locks/{lock}/renew", "renewLock", "Hold a lock for longer")
+                .json::<wire::RenewLock>()
+                .errors(&[Code::Forbidden])
+                .answers::<wire::HeldLock>(200),
+            renew,
+        )
+}
 
 pub(super) async fn acquire(call: Call) -> Result<Response, Problem> {
     let wire::AcquireLock {
@@ -185,7 +227,7 @@ fn held(lock: &str, committed: &Committed) -> Result<Response, Problem> {
 }
 
 pub(super) async fn release(call: Call) -> Result<Response, Problem> {
-    let params = call.params(&["redirect", "token"])?;
+    let params = call.params()?;
     let token = token_of(&params)?;
     let intent = call.write_intent_of(&params)?;
     let lock = call.name("lock")?;
@@ -204,7 +246,7 @@ fn token_of(params: &Params) -> Result<FencingToken, Problem> {
 
 /// No 304: what is shown changes with time, under the same revision.
 pub(super) async fn get(call: Call) -> Result<Response, Problem> {
-    let params = call.params(&["level"])?;
+    let params = call.params()?;
     let intent = call.read_intent(&params)?;
     let lock = call.name("lock")?;
     let read = call.read(intent, QueryBody::Lock { lock }).await?;
@@ -218,7 +260,7 @@ pub(super) async fn get(call: Call) -> Result<Response, Problem> {
 }
 
 pub(super) async fn list(call: Call) -> Result<Response, Problem> {
-    let params = call.params(&["level", "limit", "cursor"])?;
+    let params = call.params()?;
     let (after, limit) = page_of(&params, List::Locks)?;
     let intent = call.read_intent(&params)?;
     let read = call.read(intent, QueryBody::Locks { after, limit }).await?;

@@ -85,6 +85,19 @@ words! {
     Seq { "type": "integer", "minimum": 0, "maximum": NUMBER_MAX, "examples": [17] }
     /// The number of the last change, over the whole store.
     Rev { "type": "integer", "minimum": 0, "maximum": NUMBER_MAX, "examples": [42] }
+    /// Who wants a lock: a label for people, 1 to 128 bytes without control characters.
+    LockOwner {
+        "type": "string", "minLength": 1, "maxLength": 128, "pattern": LABEL_PATTERN, "format": "quorate-owner",
+        "examples": ["worker-7"]
+    }
+    /// Milliseconds for which a lock is held without a renewal, counted from the grant.
+    LockTtl { "type": "integer", "minimum": 100, "maximum": 3_600_000, "examples": [10_000] }
+    /// Milliseconds to wait for a lock; 0: now or never.
+    LockWait { "type": "integer", "minimum": 0, "maximum": 3_600_000, "default": 0, "examples": [30_000] }
+    /// A fencing token: it grows with every grant, for ever.
+    Token { "type": "integer", "minimum": 0, "maximum": NUMBER_MAX, "examples": [17_592_186_044_458_u64] }
+    /// What can be asked for: `shared` is refused until it is built.
+    LockModeAsked { "type": "string", "enum": ["exclusive"], "default": "exclusive" }
     /// A node's id.
     NodeId { "type": "integer", "minimum": 1, "maximum": NUMBER_MAX, "examples": [4] }
     /// `http://host:port`
@@ -117,6 +130,29 @@ impl JsonSchema for AnyValue {
             "maximum": NUMBER_MAX,
             "items": inner,
             "additionalProperties": inner,
+        })
+    }
+}
+
+/// What a holder of a lock says of himself.
+#[derive(Debug)]
+pub enum LockData {}
+
+impl JsonSchema for LockData {
+    fn schema_name() -> Cow<'static, str> {
+        "LockData".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let inner = generator.subschema_for::<AnyValue>();
+        json_schema!({
+            "description": "Any JSON but null, at most 4 KiB as compact JSON, 64 levels deep.",
+            "type": ["boolean", "number", "string", "array", "object"],
+            "minimum": -(NUMBER_MAX as i64),
+            "maximum": NUMBER_MAX,
+            "items": inner,
+            "additionalProperties": inner,
+            "examples": [{"host": "a.example.org"}],
         })
     }
 }
