@@ -191,6 +191,9 @@ async fn the_codes_of_errors_are_the_same_everywhere() {
     }
 }
 
+/// Stands for the token of the lock that was taken before.
+const TOKEN: &str = "TOKEN";
+
 /// A request of each operation that it answers with what it is for, in an order in which it can.
 fn successes() -> Vec<(&'static str, &'static str, Option<Value>, u16)> {
     vec![
@@ -243,6 +246,26 @@ fn successes() -> Vec<(&'static str, &'static str, Option<Value>, u16)> {
         ),
         ("GET", "/v1/rooms/hall/messages?after=1", None, 200),
         ("GET", "/v1/rooms/hall/messages/3", None, 200),
+        ("PATCH", "/v1/rooms/hall/messages/1", Some(json!({"text": "uno"})), 200),
+        ("GET", "/v1/rooms/hall/messages/1/revisions", None, 200),
+        ("DELETE", "/v1/rooms/hall/messages/1", None, 204),
+        ("GET", "/v1/rooms/hall/messages/1", None, 200),
+        (
+            "PUT",
+            "/v1/locks/deploy",
+            Some(json!({"owner": "eve", "ttl_ms": 1000, "wait_ms": 0, "mode": "exclusive", "data": [1, "x"]})),
+            200,
+        ),
+        (
+            "PUT",
+            "/v1/locks/deploy",
+            Some(json!({"owner": "bob", "ttl_ms": 1000})),
+            409,
+        ),
+        ("GET", "/v1/locks/deploy", None, 200),
+        ("GET", "/v1/locks?limit=1", None, 200),
+        ("POST", "/v1/locks/deploy/renew", Some(json!({"token": TOKEN})), 200),
+        ("DELETE", "/v1/locks/deploy?token=TOKEN", None, 204),
         ("GET", "/v1/cluster", None, 200),
         (
             "POST",
@@ -271,6 +294,7 @@ async fn every_route_answers_as_it_says() {
     for users in ["/v1/users", "/api/users"] {
         let node = Node::furnished().await;
         node.say("hall", &["one", "two"]).await;
+        let mut token = 0;
         for (method, path, body, status) in successes() {
             let verification = Verification {
                 index: 7,
@@ -278,12 +302,19 @@ async fn every_route_answers_as_it_says() {
                 nodes: Vec::new(),
             };
             node.replica.admin.lock().unwrap().verification = Some(verification);
-            let path = path.replace("/v1/users", users);
+            let token = token.to_string();
+            let path = path.replace("/v1/users", users).replace(TOKEN, &token);
             let reply = match body {
-                Some(body) => node.send(method, &path, &[], body.to_string()).await,
+                Some(body) => {
+                    let body = body.to_string().replace(&format!("\"{TOKEN}\""), &token);
+                    node.send(method, &path, &[], body).await
+                }
                 None => node.ask(method, &path, &[]).await,
             };
             assert_eq!(reply.status, status, "{method} {path}");
+            if method == "PUT" && path == "/v1/locks/deploy" && status == 200 {
+                token = reply.json()["token"].as_u64().unwrap();
+            }
             asked.insert((method, contract::route_of(document, &path).unwrap().0));
         }
     }
