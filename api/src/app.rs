@@ -1,5 +1,6 @@
 //! What all requests of a node share, and the two ways to the replica.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -7,14 +8,17 @@ use http::header::HeaderValue;
 use quorate_state_machine::apply::Response as Done;
 use quorate_state_machine::query::{Answered, QueryBody};
 use quorate_state_machine::{Answer, Caller, Command, Position, Query, SpaceId};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::budget::Budget;
 use crate::config::{ApiConfig, Limits};
 use crate::headers::{IDEMPOTENCY_REPLAYED, X_POSITION};
 use crate::metrics::Metrics;
 use crate::password::Hasher;
+use crate::places::Places;
 use crate::problem::Problem;
+use crate::rate_key::RateKey;
+use crate::rate_limit::{Rate, RateLimiter};
 use crate::replica::{Level, ReadOptions, ReplicaError, SharedReplica};
 use crate::request::{Call, ReadIntent, WriteIntent};
 
@@ -23,12 +27,11 @@ pub(crate) struct App {
     pub(crate) limits: Limits,
     pub(crate) metrics: Metrics,
     pub(crate) hasher: Hasher,
-    /// Requests at work: [`Limits::requests_in_flight_max`].
-    pub(crate) in_flight: Arc<Semaphore>,
-    /// Open streams: [`Limits::streams_max`].
-    pub(crate) streams: Arc<Semaphore>,
-    /// Requests that wait by agreement: [`WAITS_MAX`].
-    pub(crate) waits: Arc<Semaphore>,
+    pub(crate) places: Places,
+    pub(crate) bodies: Budget,
+    pub(crate) answers: Budget,
+    /// None: users are not limited.
+    pub(crate) user_rate: Option<RateLimiter<RateKey>>,
     /// Cancelled when the server begins to shut down: streams end then.
     pub(crate) closing: CancellationToken,
 }
@@ -56,17 +59,25 @@ const WAITS_MAX: usize = 10_000;
 impl App {
     pub(crate) fn new(replica: SharedReplica, config: ApiConfig) -> Arc<Self> {
         let ApiConfig { limits, registry } = config;
+        let metrics = Metrics::new(registry);
         Arc::new(Self {
             replica,
-            metrics: Metrics::new(registry),
             hasher: Hasher::new(),
-            in_flight: Arc::new(Semaphore::new(limits.requests_in_flight_max)),
-            streams: Arc::new(Semaphore::new(limits.streams_max)),
-            waits: Arc::new(Semaphore::new(WAITS_MAX)),
+            places: Places::new(&limits, &metrics),
+            bodies: Budget::of_bodies(&limits, &metrics),
+            answers: Budget::of_answers(&limits, &metrics),
+            user_rate: user_rate(&limits).map(RateLimiter::new),
+            metrics,
             closing: CancellationToken::new(),
             limits,
         })
     }
+}
+
+fn user_rate(limits: &Limits) -> Option<Rate> {
+    let per_s = NonZeroU32::new(limits.user_requests_per_s)?;
+    let burst = NonZeroU32::new(limits.user_requests_burst).unwrap_or(per_s);
+    Some(Rate { per_s, burst })
 }
 
 impl Call {

@@ -16,7 +16,13 @@ use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use crate::config::Limits;
+use crate::config::{Limits, WRITTEN_BYTES_MIN};
+
+/// What an HTTP/2 connection may send while no request of it is at work: the next head, and what
+/// peers say to each other beside requests. A peer that pings and resets without ever asking for
+/// anything is cut beyond it. h2 itself ends floods of resets, continuations and empty frames, but
+/// not of pings and settings.
+const IDLE_BYTES_MAX: usize = 256 << 10;
 
 /// How an HTTP/2 connection begins (RFC 9113, section 3.4). Half of it is half a head.
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -32,17 +38,38 @@ struct State {
     requests: usize,
     phase: Phase,
     since: Instant,
-    /// The connection's first bytes, which tell the protocol.
-    preface: Vec<u8>,
-    is_http2: bool,
+    /// How much of HTTP/2's preface the connection's first bytes are.
+    preface_bytes: usize,
+    protocol: Protocol,
+    /// Received since a request was last at work.
+    idle_bytes: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    /// Nothing came yet, or a part of the preface.
+    Open,
+    Http1,
+    Http2,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// A head is awaited or arriving: the time runs from the accept, or from its first byte.
+    /// A head is awaited or arriving: the time runs from the accept, or from its first byte. A
+    /// connection's first request has no more time than this, whatever its protocol.
     Head,
     /// Between requests.
     Idle,
+}
+
+/// As metrics name it.
+const FLOOD: &str = "idle_flood";
+
+impl State {
+    /// HTTP/1 has its bound of a head.
+    fn is_flood(&self) -> bool {
+        self.requests == 0 && self.protocol == Protocol::Http2 && self.idle_bytes > IDLE_BYTES_MAX
+    }
 }
 
 impl Activity {
@@ -51,8 +78,9 @@ impl Activity {
             requests: 0,
             phase: Phase::Head,
             since: Instant::now(),
-            preface: Vec::new(),
-            is_http2: false,
+            preface_bytes: 0,
+            protocol: Protocol::Open,
+            idle_bytes: 0,
         };
         Arc::new(Self {
             state: Mutex::new(state),
@@ -65,24 +93,38 @@ impl Activity {
 
     fn received(&self, bytes: &[u8]) {
         let mut state = self.state();
-        if state.preface.len() < HTTP2_PREFACE.len() {
-            let missing = HTTP2_PREFACE.len() - state.preface.len();
-            state.preface.extend(bytes.iter().take(missing));
-            if state.preface == HTTP2_PREFACE {
-                // Its frames do not show here where a head begins; a silent one is idle.
-                state.is_http2 = true;
-                (state.phase, state.since) = (Phase::Idle, Instant::now());
-            }
+        if state.protocol == Protocol::Open {
+            let rest = &HTTP2_PREFACE[state.preface_bytes..];
+            let compared = rest.len().min(bytes.len());
+            state.preface_bytes += compared;
+            state.protocol = match rest[..compared] == bytes[..compared] {
+                false => Protocol::Http1,
+                true if compared == rest.len() => Protocol::Http2,
+                true => Protocol::Open,
+            };
         }
-        if state.requests == 0 && state.phase == Phase::Idle && !state.is_http2 {
+        if state.requests > 0 {
+            return;
+        }
+        state.idle_bytes = state.idle_bytes.saturating_add(bytes.len());
+        // HTTP/2's frames do not show here where a head begins: between requests it is idle.
+        if state.phase == Phase::Idle && state.protocol == Protocol::Http1 {
             (state.phase, state.since) = (Phase::Head, Instant::now());
         }
+    }
+
+    /// Why reading from it was broken off, if it was.
+    pub(crate) fn flooded(&self) -> Option<&'static str> {
+        self.state().is_flood().then_some(FLOOD)
     }
 
     /// A request's head is complete. It is at work until the guard, which goes with the answer's
     /// body, is dropped.
     pub(crate) fn request(self: &Arc<Self>) -> AtWork {
-        self.state().requests += 1;
+        let mut state = self.state();
+        state.requests += 1;
+        state.idle_bytes = 0;
+        drop(state);
         AtWork {
             activity: Arc::clone(self),
         }
@@ -93,6 +135,7 @@ impl Activity {
         let state = self.state();
         match state.phase {
             _ if state.requests > 0 => None,
+            _ if state.is_flood() => Some((state.since, FLOOD)),
             Phase::Head => Some((state.since + limits.header_read_timeout, "header_read_timeout")),
             Phase::Idle => Some((state.since + limits.keep_alive_timeout, "keep_alive_timeout")),
         }
@@ -137,13 +180,15 @@ impl HttpBody for WatchedBody {
     }
 }
 
-/// A socket that reports what it reads, and fails a write that makes no progress for too long.
+/// A socket that reports what it reads, and fails a write that makes too little progress for too long.
 pub(crate) struct WatchedSocket<S> {
     socket: S,
     activity: Arc<Activity>,
     write_stall_timeout: Duration,
-    /// Runs while the peer takes nothing.
+    /// Runs while something waits to be written.
     stall: Option<Pin<Box<Sleep>>>,
+    /// What the peer has taken in that time.
+    taken_bytes: usize,
 }
 
 impl<S> WatchedSocket<S> {
@@ -153,18 +198,37 @@ impl<S> WatchedSocket<S> {
             activity,
             write_stall_timeout,
             stall: None,
+            taken_bytes: 0,
         }
+    }
+
+    /// The peer has taken so much.
+    fn took(&mut self, bytes: usize) {
+        if self.stall.is_none() {
+            return;
+        }
+        self.taken_bytes += bytes;
+        if self.taken_bytes >= WRITTEN_BYTES_MIN {
+            self.nothing_waits();
+        }
+    }
+
+    fn nothing_waits(&mut self) {
+        self.stall = None;
+        self.taken_bytes = 0;
     }
 
     fn progress<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if polled.is_ready() {
-            self.stall = None;
             return polled;
         }
         let timeout = self.write_stall_timeout;
         let stall = self.stall.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
         ready!(stall.as_mut().poll(cx));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes nothing")))
+        Poll::Ready(Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "the peer takes too little",
+        )))
     }
 }
 
@@ -175,6 +239,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for WatchedSocket<S> {
         let received = &buf.filled()[before..];
         if !received.is_empty() {
             self.activity.received(received);
+            if let Some(reason) = self.activity.flooded() {
+                return Poll::Ready(Err(io::Error::other(reason)));
+            }
         }
         Poll::Ready(Ok(()))
     }
@@ -183,6 +250,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for WatchedSocket<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedSocket<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.socket).poll_write(cx, buf);
+        if let Poll::Ready(Ok(bytes)) = polled {
+            self.took(bytes);
+        }
         self.progress(cx, polled)
     }
 
@@ -192,6 +262,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedSocket<S> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.socket).poll_write_vectored(cx, bufs);
+        if let Poll::Ready(Ok(bytes)) = polled {
+            self.took(bytes);
+        }
         self.progress(cx, polled)
     }
 
@@ -201,6 +274,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedSocket<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.socket).poll_flush(cx);
+        if polled.is_ready() {
+            // hyper flushes when it has written all that it had.
+            self.nothing_waits();
+        }
         self.progress(cx, polled)
     }
 
@@ -238,10 +315,30 @@ mod tests {
         let activity = Activity::new();
         activity.received(b"PRI * HT");
         assert_eq!(phase(&activity), Some("header_read_timeout"));
-        activity.received(b"TP/2.0\r\n\r\nSM\r\n\r\n");
+        activity.received(b"TP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
+        assert_eq!(phase(&activity), Some("header_read_timeout"), "it has asked nothing");
+        drop(activity.request());
         assert_eq!(phase(&activity), Some("keep_alive_timeout"));
         activity.received(b"a ping");
         assert_eq!(phase(&activity), Some("keep_alive_timeout"));
+    }
+
+    #[tokio::test]
+    async fn http2_that_only_pings_is_cut_at_once_and_one_that_asks_is_not() {
+        let activity = Activity::new();
+        activity.received(HTTP2_PREFACE);
+        let pings = [0; 17 << 10];
+        for _ in 0..16 {
+            activity.received(&pings);
+        }
+        assert_eq!(phase(&activity), Some("idle_flood"));
+        let at_work = activity.request();
+        activity.received(&[0; 1 << 20]);
+        drop(at_work);
+        assert_eq!(phase(&activity), Some("keep_alive_timeout"));
+        let http1 = Activity::new();
+        http1.received(&[b'x'; 1 << 20]);
+        assert_eq!(phase(&http1), Some("header_read_timeout"));
     }
 
     #[tokio::test]
@@ -253,5 +350,39 @@ mod tests {
         let stalled = tokio::time::timeout(Duration::from_secs(20), socket.write_all(&[0; 1])).await;
         let error = stalled.expect("it fails in time").unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_takes_a_little_now_and_then_is_cut() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let (ours, mut theirs) = tokio::io::duplex(16);
+        let stall = Duration::from_millis(200);
+        let mut socket = WatchedSocket::new(ours, Activity::new(), stall);
+        let slow = async {
+            let mut piece = [0; 16];
+            loop {
+                tokio::time::sleep(stall / 8).await;
+                theirs.read_exact(&mut piece).await.unwrap();
+            }
+        };
+        let all = vec![0; WRITTEN_BYTES_MIN];
+        tokio::select! {
+            written = socket.write_all(&all) => assert_eq!(written.unwrap_err().kind(), io::ErrorKind::TimedOut),
+            () = slow => unreachable!("it reads for ever"),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_time_of_a_stall_ends_when_all_is_written() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let (ours, mut theirs) = tokio::io::duplex(16);
+        let mut socket = WatchedSocket::new(ours, Activity::new(), Duration::from_secs(20));
+        let mut piece = [0; 32];
+        let (written, read) = tokio::join!(socket.write_all(&[0; 32]), theirs.read_exact(&mut piece));
+        written.unwrap();
+        read.unwrap();
+        assert!(socket.stall.is_some(), "it had to wait once");
+        socket.flush().await.unwrap();
+        assert!(socket.stall.is_none());
     }
 }

@@ -12,11 +12,11 @@ use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use quorate_state_machine::query::{QueryBody, RoomChange, RoomCursor};
 use quorate_state_machine::{Answer, Caller, Code, Position, Query, RoomId, SpaceId, Topic};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::app::{App, position_of};
-use crate::metrics::Gauged;
+use crate::places::Place;
 use crate::replica::{Level, ReadOptions, ReplicaError};
 use crate::sse;
 
@@ -69,7 +69,7 @@ pub(crate) struct Feed {
     /// Where the reader is before the first page, if that is a position: then he is told at once.
     pub(crate) start: Option<Position>,
     /// Counts against [`crate::Limits::streams_max`] for as long as the feed runs.
-    pub(crate) permit: OwnedSemaphorePermit,
+    pub(crate) place: Place,
 }
 
 /// Why a stream ends.
@@ -91,7 +91,7 @@ impl Feed {
         let (pieces, received) = mpsc::channel(CHUNKS);
         let (last, last_received) = oneshot::channel();
         tokio::spawn(async move {
-            let _counted = (Gauged::new(&self.app.metrics.streams), self.permit);
+            let _place = self.place;
             let mut run = Run {
                 outlet: Outlet {
                     pieces,

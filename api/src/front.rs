@@ -1,5 +1,6 @@
-//! What happens around every request: its id, its place among the requests at work, its body, the
-//! headers of its answer, its line in the log and in the metrics, and a 500 if a handler panics.
+//! What happens around every request: its id, its caller's rate, its place among the requests at
+//! work, its body, the headers of its answer, its line in the log and in the metrics, and a 500 if
+//! a handler panics.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
@@ -7,20 +8,22 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::response::Response;
-use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
 use http::header::{self, HeaderValue};
 use http::request::Parts;
-use http::{HeaderMap, Method, Request};
-use http_body_util::BodyExt;
+use http::{HeaderMap, Method, Request, Version};
 use hyper::body::Body as _;
+use quorate_state_machine::Code;
 
+use crate::answer;
 use crate::app::{self, App};
-use crate::config::Limits;
+use crate::body::{self, Received};
 use crate::headers::{self, X_LEADER, X_LEVEL, X_NODE, X_POSITION, X_REQUEST_ID, X_TERM, X_USER};
-use crate::metrics::Gauged;
 use crate::operation::Operation;
+use crate::places::Class;
 use crate::problem::{Kind, Problem};
+use crate::rate_key::rate_key;
+use crate::rate_limit::Verdict;
 use crate::request::Call;
 
 /// How a route is treated.
@@ -58,15 +61,18 @@ where
     let started = Instant::now();
     let (route, rule) = (operation.path, operation.rule);
     let (parts, mut body) = request.into_parts();
-    let frame = Frame::of(&parts, route, rule);
+    let frame = Frame::of(&app, &parts, route, rule);
     let request_id = frame.request_id();
     let answered = AssertUnwindSafe(admit(&app, operation, &frame, parts, &mut body, handler))
         .catch_unwind()
         .await;
     let mut response = match answered {
+        Ok(Ok(response)) if rule == Rule::Read => {
+            answer::held(&app.answers, response).unwrap_or_else(|problem| problem.into_response(&request_id))
+        }
         Ok(Ok(response)) => response,
         Ok(Err(problem)) => {
-            drain(body, &frame).await;
+            body::drain(body, frame.declared_bytes, frame.expects_continue).await;
             problem.into_response(&request_id)
         }
         Err(_panic) => {
@@ -90,10 +96,12 @@ struct Frame {
     level: Option<&'static str>,
     declared_bytes: Option<u64>,
     expects_continue: bool,
+    /// None where no limit applies.
+    rate: Option<Verdict>,
 }
 
 impl Frame {
-    fn of(parts: &Parts, route: &'static str, rule: Rule) -> Self {
+    fn of(app: &App, parts: &Parts, route: &'static str, rule: Rule) -> Self {
         let level = match rule {
             Rule::Read => level(parts.uri.query()),
             Rule::Probe | Rule::Write(_) => None,
@@ -107,6 +115,7 @@ impl Frame {
             level,
             declared_bytes: declared_bytes(&parts.headers),
             expects_continue: parts.headers.contains_key(header::EXPECT),
+            rate: rate(app, parts, rule),
         }
     }
 
@@ -135,6 +144,9 @@ impl Frame {
         {
             headers.insert(X_LEVEL, HeaderValue::from_static(level));
         }
+        for (name, value) in self.rate.iter().flat_map(|verdict| verdict.headers(USER_POLICY)) {
+            headers.insert(name, value);
+        }
     }
 
     /// Neither texts nor passwords nor error details, which may quote them.
@@ -159,6 +171,18 @@ impl Frame {
             tracing::debug!(request_id = id, %method, route, status, ms, caller, "request answered");
         }
     }
+}
+
+/// What `RateLimit` calls the limit of a user's requests.
+const USER_POLICY: &str = "user";
+
+/// What the caller's bucket says of this request. Whoever watches the node is never counted.
+fn rate(app: &App, parts: &Parts, rule: Rule) -> Option<Verdict> {
+    if rule == Rule::Probe {
+        return None;
+    }
+    let limiter = app.user_rate.as_ref()?;
+    Some(limiter.check(&rate_key(&parts.headers)?))
 }
 
 /// The level that a read asks for, as its answer's header repeats it; none where it is unknown.
@@ -199,27 +223,35 @@ where
     F: FnOnce(Call) -> Fut,
     Fut: Future<Output = Result<Response, Problem>>,
 {
-    let place = match frame.rule {
-        Rule::Probe => None,
-        Rule::Read | Rule::Write(_) => {
-            let permit = Arc::clone(&app.in_flight)
-                .try_acquire_owned()
-                .map_err(|_| Problem::new(Kind::Overloaded, "too many requests at work on this node"))?;
-            Some((permit, Some(Gauged::new(&app.metrics.in_flight))))
+    // Before anything costs work.
+    if let Some(seconds) = frame.rate.and_then(|verdict| verdict.retry_after_s()) {
+        app.metrics.refused.with_label_values(&["user_rate"]).inc();
+        let problem = Problem::new(Kind::Refused(Code::RateLimited), "this user asks too often");
+        return Err(problem.with_header(header::RETRY_AFTER, HeaderValue::from(seconds)));
+    }
+    let class = Class::of(frame.route, frame.rule);
+    class.map_or(Ok(()), |class| app.places.look(class))?;
+    let Received { bytes, share: _share } = match frame.rule {
+        Rule::Probe => Received::default(),
+        Rule::Read => {
+            if parts.version == Version::HTTP_2 {
+                // Nobody reads it, and what has come of it would stay in memory until the answer.
+                *body = Body::empty();
+            }
+            Received::default()
         }
-    };
-    let body = match frame.rule {
-        Rule::Probe | Rule::Read => Bytes::new(),
         Rule::Write(rule) => {
             check_media_type(&parts.headers, rule, body.is_end_stream())?;
-            read_body(body, frame, &app.limits).await?
+            body::read(body, frame.declared_bytes, &app.limits, &app.bodies, &app.places).await?
         }
     };
+    // Only now: a body on its way must not keep out those that are there.
+    let place = class.map(|class| app.places.take(class)).transpose()?;
     let call = Call {
         app: Arc::clone(app),
         operation,
         parts,
-        body,
+        body: bytes,
         request_id: frame.request_id(),
         place: Mutex::new(place),
     };
@@ -257,60 +289,6 @@ fn is_media_type(value: &str, wanted: &[&str]) -> bool {
             .all(|(name, value)| {
                 !name.eq_ignore_ascii_case("charset") || value.trim_matches('"').eq_ignore_ascii_case("utf-8")
             })
-}
-
-/// The whole body, bounded in bytes and time.
-async fn read_body(body: &mut Body, frame: &Frame, limits: &Limits) -> Result<Bytes, Problem> {
-    let bytes_max = limits.body_bytes_max;
-    let too_large = || Problem::too_large(format!("a body has at most {bytes_max} bytes"));
-    if frame.declared_bytes.is_some_and(|bytes| bytes > bytes_max as u64) {
-        return Err(too_large());
-    }
-    let read = async {
-        let mut first = Bytes::new();
-        let mut all = BytesMut::new();
-        while let Some(part) = body.frame().await {
-            let part = part.map_err(|error| Problem::bad_request(format!("failed to read the body: {error}")))?;
-            let Ok(data) = part.into_data() else { continue };
-            if first.len() + all.len() + data.len() > bytes_max {
-                return Err(too_large());
-            }
-            // Most bodies come in one piece, which is then not copied.
-            if first.is_empty() && all.is_empty() {
-                first = data;
-            } else {
-                all.extend_from_slice(&std::mem::take(&mut first));
-                all.extend_from_slice(&data);
-            }
-        }
-        Ok(if all.is_empty() { first } else { all.freeze() })
-    };
-    tokio::time::timeout(limits.body_read_timeout, read)
-        .await
-        .unwrap_or_else(|_| Err(Problem::new(Kind::BodyTimeout, "the body took too long")))
-}
-
-/// What is read and thrown away of a refused request's body: enough that a client which writes
-/// first and reads then finds the answer instead of a reset connection.
-const DRAIN_BYTES_MAX: u64 = 16 << 20;
-const DRAIN_TIME_MAX: Duration = Duration::from_secs(2);
-
-async fn drain(mut body: Body, frame: &Frame) {
-    // A client that waits for "100 Continue" has sent nothing, and reading would call for it.
-    if frame.expects_continue || frame.declared_bytes.is_some_and(|bytes| bytes > DRAIN_BYTES_MAX) {
-        return;
-    }
-    let drained = async {
-        let mut bytes = 0;
-        while bytes <= DRAIN_BYTES_MAX {
-            match body.frame().await {
-                Some(Ok(part)) => bytes += part.data_ref().map_or(0, |data| data.len() as u64),
-                Some(Err(_)) | None => return,
-            }
-        }
-    };
-    // Cut short, the connection is closed after the answer.
-    let _ = tokio::time::timeout(DRAIN_TIME_MAX, drained).await;
 }
 
 #[cfg(test)]

@@ -14,7 +14,10 @@
 
 pub mod address;
 mod administer;
+mod answer;
 mod app;
+mod body;
+mod budget;
 mod checks;
 pub mod config;
 mod connection;
@@ -31,7 +34,10 @@ mod operation;
 mod params;
 mod password;
 mod percent;
+mod places;
 mod problem;
+mod rate_key;
+mod rate_limit;
 pub mod replica;
 mod reply;
 mod request;

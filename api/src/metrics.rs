@@ -3,14 +3,17 @@
 use std::time::Duration;
 
 use prometheus::{
-    Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 pub(crate) struct Metrics {
     registry: Registry,
     requests: IntCounterVec,
     seconds: HistogramVec,
-    pub(crate) in_flight: IntGauge,
+    /// By class.
+    pub(crate) in_flight: IntGaugeVec,
+    /// Requests that found no room, by the bound.
+    pub(crate) refused: IntCounterVec,
     pub(crate) connections: IntGauge,
     /// Connections that were turned away or cut, by reason.
     pub(crate) connections_cut: IntCounterVec,
@@ -49,14 +52,26 @@ impl Metrics {
             ),
             &["reason"],
         );
+        let in_flight = IntGaugeVec::new(
+            Opts::new(
+                "quorate_http_requests_in_flight",
+                "Requests at work, by class, without open streams.",
+            ),
+            &["class"],
+        );
+        let refused = IntCounterVec::new(
+            Opts::new(
+                "quorate_http_refused_total",
+                "Requests that were refused for want of room, by the bound that was reached.",
+            ),
+            &["bound"],
+        );
         let gauge = |name: &str, help: &str| IntGauge::new(name, help).expect("the name and help are valid");
         let metrics = Self {
             requests: requests.expect("the names are valid"),
             seconds: seconds.expect("the names are valid"),
-            in_flight: gauge(
-                "quorate_http_requests_in_flight",
-                "Requests at work, without open streams.",
-            ),
+            in_flight: in_flight.expect("the names are valid"),
+            refused: refused.expect("the names are valid"),
             connections: gauge("quorate_http_connections", "Open client connections."),
             connections_cut: cut.expect("the names are valid"),
             streams: gauge("quorate_http_streams", "Open event streams."),
@@ -67,10 +82,11 @@ impl Metrics {
             .expect("the name and help are valid"),
             registry,
         };
-        let collectors: [Box<dyn prometheus::core::Collector>; 7] = [
+        let collectors: [Box<dyn prometheus::core::Collector>; 8] = [
             Box::new(metrics.requests.clone()),
             Box::new(metrics.seconds.clone()),
             Box::new(metrics.in_flight.clone()),
+            Box::new(metrics.refused.clone()),
             Box::new(metrics.connections.clone()),
             Box::new(metrics.connections_cut.clone()),
             Box::new(metrics.streams.clone()),

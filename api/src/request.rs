@@ -9,13 +9,12 @@ use http::request::Parts;
 use quorate_state_machine::query::QueryBody;
 use quorate_state_machine::{Caller, Command, Conditions, Envelope, Idempotency, Position, Query, Seq, SpaceId};
 use serde::de::DeserializeOwned;
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::app::App;
-use crate::metrics::Gauged;
 use crate::operation::Operation;
 use crate::params::{Params, number};
-use crate::problem::{Kind, Problem};
+use crate::places::{Class, Place};
+use crate::problem::Problem;
 use crate::replica::{Level, ReadOptions, WriteOptions};
 use crate::{checks, fingerprint, headers, json, percent};
 
@@ -35,9 +34,6 @@ pub(crate) struct Call {
     pub(crate) place: Mutex<Option<Place>>,
 }
 
-/// A place, and what counts it where it is counted.
-pub(crate) type Place = (OwnedSemaphorePermit, Option<Gauged>);
-
 /// What every write says beside its command.
 pub(crate) struct WriteIntent {
     caller: Result<Caller, Problem>,
@@ -55,13 +51,11 @@ pub(crate) struct ReadIntent {
 }
 
 impl Call {
-    /// From here on the request waits by agreement: it takes a place among those that do, for the rest of
-    /// its life, and gives back its place among the requests at work.
+    /// From here on the request waits by agreement, for a lock or for news: it takes a place among
+    /// those that do, for the rest of its life, and gives back its place among the requests at work.
     pub(crate) fn waiting(&self) -> Result<(), Problem> {
-        let waiting = Arc::clone(&self.app.waits)
-            .try_acquire_owned()
-            .map_err(|_| Problem::new(Kind::Overloaded, "too many requests that wait on this node"))?;
-        *self.place.lock().expect("nothing panics while it holds the lock") = Some((waiting, None));
+        let waiting = self.app.places.take(Class::Wait)?;
+        *self.place.lock().expect("nothing panics while it holds the lock") = Some(waiting);
         Ok(())
     }
 

@@ -29,8 +29,23 @@ use crate::routes;
 /// another one closes, which nothing announces.
 const ACCEPT_RETRY_AFTER: Duration = Duration::from_millis(50);
 
-/// Requests at once on one HTTP/2 connection; the client waits beyond that.
+/// Requests at once on one HTTP/2 connection; the client waits beyond that. A proxy carries the
+/// event streams of many users over one connection.
 const HTTP2_STREAMS_MAX: u32 = 256;
+/// What a peer may send of bodies that nobody has read yet: of one request, and of a connection's
+/// all. Bodies are read as they come, so this much waits only for a moment; 256 KiB on 10,000
+/// connections would be 2.5 GiB, and to send it takes as many requests at work, of which there are
+/// fewer. A line with a round trip of 300 ms still carries a body of 4 MiB in 10 s of its 20.
+const HTTP2_STREAM_WINDOW: u32 = 128 << 10;
+const HTTP2_CONNECTION_WINDOW: u32 = 256 << 10;
+/// What h2 takes of one answer before the peer has taken it. The rest is counted ([`crate::answer`]).
+const HTTP2_SEND_BYTES_MAX: usize = 64 << 10;
+/// The smallest largest frame there is: a larger one only makes buffers larger.
+const HTTP2_FRAME_BYTES_MAX: u32 = 16 << 10;
+/// Requests that a peer has taken back before they were begun (rapid reset, CVE-2023-44487), and
+/// that h2 has ended because of a peer's mistakes (RUSTSEC-2024-0003). One more ends the connection.
+const HTTP2_PENDING_RESETS_MAX: usize = 20;
+const HTTP2_ERROR_RESETS_MAX: usize = 128;
 /// How often a quiet HTTP/2 connection is asked whether it lives, and how long it may take to say.
 const HTTP2_PING: Duration = Duration::from_secs(20);
 
@@ -159,6 +174,9 @@ async fn run(
         tokio::select! {
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
+                    if let Some(reason) = activity.flooded() {
+                        app.metrics.connections_cut.with_label_values(&[reason]).inc();
+                    }
                     tracing::debug!(%error, %peer, "a connection failed");
                 }
                 return;
@@ -205,6 +223,12 @@ fn protocols(limits: &Limits) -> auto::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .max_header_list_size(u32::try_from(limits.header_bytes_max).unwrap_or(u32::MAX))
         .max_concurrent_streams(HTTP2_STREAMS_MAX)
+        .initial_stream_window_size(HTTP2_STREAM_WINDOW)
+        .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
+        .max_send_buf_size(HTTP2_SEND_BYTES_MAX)
+        .max_frame_size(HTTP2_FRAME_BYTES_MAX)
+        .max_pending_accept_reset_streams(HTTP2_PENDING_RESETS_MAX)
+        .max_local_error_reset_streams(HTTP2_ERROR_RESETS_MAX)
         .keep_alive_interval(HTTP2_PING)
         .keep_alive_timeout(HTTP2_PING);
     builder

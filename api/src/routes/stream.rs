@@ -12,7 +12,8 @@ use crate::app::unexpected_answer;
 use crate::feed::{FIRST_ITEMS, Feed, Page};
 use crate::headers::{self, LAST_EVENT_ID};
 use crate::operation::Operation;
-use crate::problem::{Kind, Problem};
+use crate::places::Class;
+use crate::problem::Problem;
 use crate::reply::{self, With};
 use crate::request::Call;
 
@@ -48,9 +49,7 @@ pub(super) async fn open(call: Call) -> Result<Response, Problem> {
         (None, Some(seq)) => RoomCursor::AfterSeq(seq),
         (None, None) => RoomCursor::Now,
     };
-    let permit = Arc::clone(&call.app.streams)
-        .try_acquire_owned()
-        .map_err(|_| Problem::new(Kind::Overloaded, "too many open streams on this node"))?;
+    let place = call.app.places.take(Class::Stream)?;
     let read = call
         .read(
             intent,
@@ -75,7 +74,7 @@ pub(super) async fn open(call: Call) -> Result<Response, Problem> {
         room,
         caller,
         start,
-        permit,
+        place,
     }
     .start(first);
     Ok(reply::plain(StatusCode::OK, body)

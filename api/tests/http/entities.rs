@@ -172,7 +172,7 @@ async fn metrics_by_route_and_status() {
         r#"quorate_http_requests_total{method="GET",route="/v1/rooms/{room}",status="404"} 1"#,
         r#"quorate_http_requests_total{method="other",route="(method not allowed)",status="405"} 1"#,
         r#"quorate_http_request_seconds_count{route="/v1/rooms/{room}/messages"} 2"#,
-        "quorate_http_requests_in_flight 0",
+        "quorate_http_requests_in_flight{class=\"writes\"} 0",
     ] {
         assert!(text.contains(line), "{line} in {text}");
     }

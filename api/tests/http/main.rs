@@ -10,6 +10,8 @@ mod edits;
 mod entities;
 mod errors;
 mod headers;
+mod http2;
+mod limits;
 mod lists;
 mod locks;
 mod memory;

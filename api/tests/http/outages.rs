@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use quorate_api::replica::ReplicaError;
-use quorate_api::{ApiConfig, Limits};
 use serde_json::json;
 
 use crate::caller::Node;
@@ -98,41 +97,4 @@ async fn time_outs_reach_the_replica_and_hold_without_it() {
     write.problem(504, "commit_unknown");
     read.problem(503, "not_ready");
     node.replica.hold(false);
-}
-
-#[tokio::test]
-async fn more_requests_than_places() {
-    let limits = Limits {
-        requests_in_flight_max: 2,
-        ..Limits::default()
-    };
-    let node = Node::furnished_with(ApiConfig {
-        limits,
-        ..ApiConfig::default()
-    })
-    .await;
-    let mut arrived = node.replica.reads.lock().unwrap().len();
-    node.replica.hold(true);
-    let held = async { tokio::join!(node.get(MESSAGES), node.get(MESSAGES)) };
-    let more = async {
-        // The two are there once the replica has seen them.
-        arrived += 2;
-        while node.replica.reads.lock().unwrap().len() < arrived {
-            tokio::task::yield_now().await;
-        }
-        let refused = node.get(MESSAGES).await;
-        assert_eq!(refused.header("retry-after"), "1");
-        refused.problem(429, "overloaded");
-        node.post(MESSAGES, json!({"text": "a"}))
-            .await
-            .problem(429, "overloaded");
-        // Whoever watches the node still can.
-        node.get("/livez").await.expect(200);
-        node.get("/metrics").await.expect(200);
-        node.replica.hold(false);
-    };
-    let ((one, two), ()) = tokio::join!(held, more);
-    one.expect(200);
-    two.expect(200);
-    node.get(MESSAGES).await.expect(200);
 }

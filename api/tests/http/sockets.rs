@@ -21,7 +21,7 @@ pub(crate) struct Served {
 }
 
 /// Short enough to wait for, long enough for a busy machine.
-const SHORT: Duration = Duration::from_millis(150);
+pub(crate) const SHORT: Duration = Duration::from_millis(150);
 
 impl Served {
     pub(crate) async fn start(change: impl FnOnce(&mut Limits)) -> Self {
@@ -64,19 +64,19 @@ impl Served {
             .await
     }
 
-    async fn is_alive(&self) {
+    pub(crate) async fn is_alive(&self) {
         let answer = self.request("GET", "/livez", "").await;
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     }
 
-    async fn room(&self) {
+    pub(crate) async fn room(&self) {
         let created = self
             .request("POST", "/v1/rooms", r#"{"room":"hall","kind":"public"}"#)
             .await;
         assert!(created.starts_with("HTTP/1.1 201 "), "{created}");
     }
 
-    async fn until_metric(&self, line: &str) {
+    pub(crate) async fn until_metric(&self, line: &str) {
         in_time(async {
             while !self.request("GET", "/metrics", "").await.contains(line) {
                 tokio::task::yield_now().await;
