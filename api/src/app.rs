@@ -52,10 +52,6 @@ pub(crate) struct Read {
 /// The replica keeps deadlines itself; should it once not, the caller still gets an answer.
 const DEADLINE_SLACK: Duration = Duration::from_millis(500);
 
-/// Requests that wait by agreement, for a lock: each costs a connection and a few kilobytes. One more gets
-/// 429 `overloaded`.
-const WAITS_MAX: usize = 10_000;
-
 impl App {
     pub(crate) fn new(replica: SharedReplica, config: ApiConfig) -> Arc<Self> {
         let ApiConfig { limits, registry } = config;

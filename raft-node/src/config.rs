@@ -30,6 +30,8 @@ pub const LOG_AGE_MAX_S: u64 = 24 * 3600;
 pub const DISK_FREE_MIN: u64 = 256 << 20;
 /// How often the leader compares the states of all nodes, in seconds.
 pub const VERIFY_INTERVAL_S: u64 = 600;
+/// More requests a second than this, for one user, is no limit on any machine.
+const USER_RATE_MAX: u32 = 1_000_000;
 
 /// A node's settings. [`Config::check`] holds for every value that [`crate`]'s server is given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +59,11 @@ pub struct Config {
     pub disk_free_min: u64,
     /// 0: never.
     pub verify_interval_s: u64,
+    /// Requests a second that a user may make on this node in the long run; 0: as many as he likes, which is
+    /// the rule as long as nobody proves who he is.
+    pub user_rate_limit: u32,
+    /// And at once; 0: as many as in a second.
+    pub user_rate_burst: u32,
     /// The highest cluster version that this node admits to support: lower than the build's for tests that
     /// play an older build.
     pub cluster_version_max: u32,
@@ -158,6 +165,17 @@ impl Config {
         }
         if self.log_age_max_s == 0 {
             refuse!("log-age-max-s: it is zero");
+        }
+        for (name, value) in [
+            ("user-rate-limit", self.user_rate_limit),
+            ("user-rate-burst", self.user_rate_burst),
+        ] {
+            if value > USER_RATE_MAX {
+                refuse!("{name}: {value} is more than {USER_RATE_MAX}");
+            }
+        }
+        if self.user_rate_burst > 0 && self.user_rate_limit == 0 {
+            refuse!("user-rate-burst: it means nothing without user-rate-limit");
         }
         let (heartbeat, min, max) = (
             self.heartbeat_interval_ms,
@@ -283,6 +301,8 @@ mod tests {
             log_age_max_s: LOG_AGE_MAX_S,
             disk_free_min: DISK_FREE_MIN,
             verify_interval_s: VERIFY_INTERVAL_S,
+            user_rate_limit: 0,
+            user_rate_burst: 0,
             cluster_version_max: VERSION_MAX,
             heartbeat_interval_ms: HEARTBEAT_INTERVAL_MS,
             election_timeout_min_ms: ELECTION_TIMEOUT_MIN_MS,
@@ -347,6 +367,8 @@ mod tests {
             (|c| c.join = vec!["nowhere".into()], "join"),
             (|c| c.log_bytes_max = 1, "log-bytes-max"),
             (|c| c.log_age_max_s = 0, "log-age-max-s"),
+            (|c| c.user_rate_limit = 1_000_001, "user-rate-limit"),
+            (|c| c.user_rate_burst = 1, "user-rate-burst"),
             (|c| c.cluster_version_max = 0, "cluster-version-max"),
             (|c| c.cluster_version_max = VERSION_MAX + 1, "cluster-version-max"),
             (|c| c.peer_addr = c.client_addr, "the same"),

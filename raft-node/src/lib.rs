@@ -15,6 +15,7 @@ pub mod changes;
 pub mod clock;
 pub mod compaction;
 pub mod config;
+pub mod descriptors;
 pub mod disk;
 pub mod expiry;
 pub mod join;

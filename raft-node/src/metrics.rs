@@ -48,6 +48,8 @@ pub struct ProposalMetrics {
     pub failed: IntCounterVec,
     pub pending: IntGauge,
     pub packed: Histogram,
+    /// Time between coming and being packed.
+    pub queued: Histogram,
 }
 
 #[derive(Debug, Clone)]
@@ -117,6 +119,13 @@ impl Metrics {
                 packed: Histogram::with_opts(
                     HistogramOpts::new("quorate_proposal_commands", "Commands packed into one Raft entry.")
                         .buckets(prometheus::exponential_buckets(1.0, 2.0, 11)?),
+                )?,
+                queued: Histogram::with_opts(
+                    HistogramOpts::new(
+                        "quorate_proposal_queue_seconds",
+                        "Time that a command waited at this node until it was put into an entry.",
+                    )
+                    .buckets(prometheus::exponential_buckets(0.0005, 2.0, 14)?),
                 )?,
             },
             apply: ApplyMetrics {
@@ -219,7 +228,7 @@ impl Metrics {
             verify,
             ..
         } = &metrics;
-        let collectors: [Box<dyn prometheus::core::Collector>; 31] = [
+        let collectors: [Box<dyn prometheus::core::Collector>; 32] = [
             Box::new(metrics.has_leader.clone()),
             Box::new(metrics.is_leader.clone()),
             Box::new(metrics.leader_changes.clone()),
@@ -231,6 +240,7 @@ impl Metrics {
             Box::new(proposals.failed.clone()),
             Box::new(proposals.pending.clone()),
             Box::new(proposals.packed.clone()),
+            Box::new(proposals.queued.clone()),
             Box::new(apply.entries.clone()),
             Box::new(apply.commands.clone()),
             Box::new(apply.seconds.clone()),

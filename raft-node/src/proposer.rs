@@ -1,8 +1,9 @@
 //! Where throughput comes from: commands that arrive while earlier entries are on their way go out
 //! together as one entry, with one fsync a node and one round trip for all of them.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -32,6 +33,14 @@ const PACK_BYTES_MAX: usize = 1 << 20;
 /// Commands that wait here. Beyond it new ones are refused with 429: at 10,000 a second this is
 /// already 0.4 s of waiting.
 const QUEUE_COMMANDS_MAX: usize = 4096;
+/// How old the oldest waiting command may be, while entries are committed, for a new one to be taken.
+/// Beyond it new ones are refused with 429 at once: they would wait for longer still, and their callers
+/// would rather ask again than hear after seconds that they waited in vain. A healthy queue is emptied
+/// every few milliseconds; the longest stall of a disk that repairs itself stays below it.
+const QUEUE_AGE_MAX: Duration = Duration::from_secs(1);
+/// If no entry was committed for this long, nothing moves: that is no overload, and a command waits for
+/// a majority until its deadline.
+const MOVES_WITHIN: Duration = Duration::from_secs(2);
 /// Bytes of commands that wait here or are on their way. Beyond it new ones are refused with 429:
 /// without a majority they would pile up until their deadlines.
 const QUEUE_BYTES_MAX: usize = 64 << 20;
@@ -41,7 +50,7 @@ const QUEUE_BYTES_MAX: usize = 64 << 20;
 pub enum ProposeError {
     /// Certainly not proposed: this node does not lead, or its lease has run out.
     NotLeader,
-    /// Certainly not proposed: the queue is full, or too long for the time that was given.
+    /// Certainly not proposed: the queue is full, late, or too long for the time that was given.
     Overloaded,
     /// Certainly not proposed: the deadline passed in the queue while nothing was committed: there is no majority.
     Expired,
@@ -55,6 +64,7 @@ pub enum ProposeError {
 /// proposed; the caller whose deadline passed, that it never will be.
 struct Waiting {
     command: Bytes,
+    since: Instant,
     stage: Arc<AtomicU8>,
     answer: Answer,
     /// Its bytes' share of the bound.
@@ -71,6 +81,7 @@ const GIVEN_UP: u8 = 2;
 pub struct Proposer {
     queue: mpsc::Sender<Waiting>,
     bytes: Arc<Semaphore>,
+    flow: SharedFlow,
     applied: watch::Receiver<AppliedNow>,
     metrics: ProposalMetrics,
 }
@@ -84,8 +95,11 @@ impl Proposer {
         on_fatal: FatalHook,
     ) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE_COMMANDS_MAX);
+        let flow = SharedFlow::default();
         let pump = Pump {
             raft,
+            flow: flow.clone(),
+            head: None,
             applied: applied.clone(),
             metrics: metrics.clone(),
             waiting,
@@ -96,6 +110,7 @@ impl Proposer {
         Self {
             queue,
             bytes,
+            flow,
             applied,
             metrics,
         }
@@ -106,12 +121,17 @@ impl Proposer {
         let (answer, outcome) = oneshot::channel();
         let stage = Arc::new(AtomicU8::new(QUEUED));
         let applied_before = self.applied.borrow().index();
+        let now = Instant::now();
+        if self.flow.lock().is_late(now) {
+            return self.failed(ProposeError::Overloaded);
+        }
         let size = u32::try_from(command.len()).unwrap_or(u32::MAX);
         let Ok(room) = self.bytes.clone().try_acquire_many_owned(size) else {
             return self.failed(ProposeError::Overloaded);
         };
         let waiting = Waiting {
             command,
+            since: now,
             stage: stage.clone(),
             answer,
             room,
@@ -165,8 +185,38 @@ fn unless_proposed(stage: &AtomicU8, given_up: ProposeError, unknown: &str) -> P
     }
 }
 
+/// How the queue moves.
+#[derive(Debug, Default)]
+struct Flow {
+    /// When the oldest waiting command came.
+    head: Option<Instant>,
+    /// When an entry was last committed.
+    moved: Option<Instant>,
+}
+
+impl Flow {
+    /// A new command would wait too long, though not for a majority.
+    fn is_late(&self, now: Instant) -> bool {
+        let within = |since: Option<Instant>, time| since.is_some_and(|since| now.duration_since(since) <= time);
+        self.head.is_some() && !within(self.head, QUEUE_AGE_MAX) && within(self.moved, MOVES_WITHIN)
+    }
+}
+
+/// Locked for a few instructions, never across an await.
+#[derive(Debug, Clone, Default)]
+struct SharedFlow(Arc<Mutex<Flow>>);
+
+impl SharedFlow {
+    fn lock(&self) -> MutexGuard<'_, Flow> {
+        self.0.lock().expect("nothing panics while it holds the lock")
+    }
+}
+
 struct Pump<S: StateStore> {
     raft: Raft<S>,
+    flow: SharedFlow,
+    /// The oldest waiting command, taken out of the channel so that its age is known.
+    head: Option<Waiting>,
     applied: watch::Receiver<AppliedNow>,
     metrics: ProposalMetrics,
     waiting: mpsc::Receiver<Waiting>,
@@ -179,17 +229,33 @@ impl<S: StateStore> Pump<S> {
         loop {
             tokio::select! {
                 biased;
-                Some(()) = in_flight.next() => {}
-                first = self.waiting.recv(), if in_flight.len() < ENTRIES_IN_FLIGHT_MAX => {
-                    let Some(first) = first else { break };
-                    let pack = self.pack(first);
-                    if !pack.answers.is_empty() {
-                        self.metrics.packed.observe(pack.answers.len() as f64);
-                        in_flight.push(propose(self.raft.clone(), pack));
+                Some(committed) = in_flight.next() => {
+                    if committed {
+                        self.flow.lock().moved = Some(Instant::now());
                     }
+                }
+                first = self.waiting.recv(), if self.head.is_none() => {
+                    let Some(first) = first else { break };
+                    self.set_head(Some(first));
+                }
+            }
+            while in_flight.len() < ENTRIES_IN_FLIGHT_MAX
+                && let Some(first) = self.head.take()
+            {
+                let pack = self.pack(first);
+                let next = self.waiting.try_recv().ok();
+                self.set_head(next);
+                if !pack.answers.is_empty() {
+                    self.metrics.packed.observe(pack.answers.len() as f64);
+                    in_flight.push(propose(self.raft.clone(), pack));
                 }
             }
         }
+    }
+
+    fn set_head(&mut self, head: Option<Waiting>) {
+        self.flow.lock().head = head.as_ref().map(|waiting| waiting.since);
+        self.head = head;
     }
 
     /// One entry of what waits now, without waiting for more.
@@ -202,6 +268,7 @@ impl<S: StateStore> Pump<S> {
             let proposed = waiting
                 .stage
                 .compare_exchange(QUEUED, PROPOSED, Ordering::AcqRel, Ordering::Acquire);
+            self.metrics.queued.observe(waiting.since.elapsed().as_secs_f64());
             if proposed.is_ok() {
                 bytes += waiting.command.len();
                 commands.push(waiting.command.into());
@@ -245,7 +312,9 @@ struct Proposed {
     _room: OwnedSemaphorePermit,
 }
 
-async fn propose<S: StateStore>(raft: Raft<S>, pack: Pack) {
+/// True if the entry was committed.
+async fn propose<S: StateStore>(raft: Raft<S>, pack: Pack) -> bool {
+    let mut committed = false;
     let results = match raft.client_write(pack.payload).await {
         Ok(written) => {
             assert_eq!(
@@ -253,6 +322,7 @@ async fn propose<S: StateStore>(raft: Raft<S>, pack: Pack) {
                 pack.answers.len(),
                 "apply answers every command of an entry"
             );
+            committed = true;
             written.data.into_iter().map(Ok).collect()
         }
         Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => {
@@ -267,5 +337,28 @@ async fn propose<S: StateStore>(raft: Raft<S>, pack: Pack) {
         }
         // A caller whose deadline has passed is gone.
         let _ = proposed.answer.send(result);
+    }
+    committed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_is_late_only_while_it_moves() {
+        let came = Instant::now();
+        let flow = |head: Option<Instant>, moved_after_ms: Option<u64>| Flow {
+            head,
+            moved: moved_after_ms.map(|ms| came + Duration::from_millis(ms)),
+        };
+        let after = |ms| came + Duration::from_millis(ms);
+        let waits = Some(came);
+        assert!(!flow(None, Some(1000)).is_late(after(1500)), "nobody waits");
+        assert!(!flow(waits, Some(900)).is_late(after(1000)), "not for long");
+        assert!(flow(waits, Some(900)).is_late(after(1001)));
+        assert!(flow(waits, Some(0)).is_late(after(1500)), "an entry of 1.5 s is a move");
+        assert!(!flow(waits, Some(0)).is_late(after(2001)), "nothing moves any more");
+        assert!(!flow(waits, None).is_late(after(60_000)), "nothing ever moved");
     }
 }

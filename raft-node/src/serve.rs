@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use openraft::async_runtime::WatchReceiver;
 use prometheus::Registry;
-use quorate_api::ApiConfig;
+use quorate_api::{ApiConfig, Limits};
 use quorate_storage::log::{LogOptions, LogStore, RocksLog};
 use quorate_storage::node_dir::NodeDir;
 use quorate_storage::state::{RocksState, StateOptions, StateStore};
@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::descriptors;
 use crate::metrics::Metrics;
 use crate::node::NodeCore;
 use crate::start::{Parts, start};
@@ -83,8 +84,13 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let stop_http = CancellationToken::new();
     let api = ApiConfig {
         registry,
-        ..ApiConfig::default()
+        limits: Limits {
+            user_requests_per_s: config.user_rate_limit,
+            user_requests_burst: config.user_rate_burst,
+            ..Limits::default()
+        },
     };
+    descriptors::make_room(api.limits.connections_max);
     let drain_timeout = api.limits.shutdown_grace + DRAIN_MARGIN;
     let mut http = tokio::spawn(quorate_api::serve(
         client_listener,

@@ -482,7 +482,7 @@ async fn a_wait_of_which_nobody_says_anything_ends_all_the_same() {
 #[tokio::test]
 async fn those_who_wait_leave_the_places_of_requests_at_work() {
     let limits = Limits {
-        requests_in_flight_max: 1,
+        writes_max: 1,
         ..Limits::default()
     };
     let node = Node::with(ApiConfig {

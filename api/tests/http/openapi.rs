@@ -302,11 +302,11 @@ async fn every_route_answers_as_it_says() {
                 nodes: Vec::new(),
             };
             node.replica.admin.lock().unwrap().verification = Some(verification);
-            let token = token.to_string();
-            let path = path.replace("/v1/users", users).replace(TOKEN, &token);
+            let granted = token.to_string();
+            let path = path.replace("/v1/users", users).replace(TOKEN, &granted);
             let reply = match body {
                 Some(body) => {
-                    let body = body.to_string().replace(&format!("\"{TOKEN}\""), &token);
+                    let body = body.to_string().replace(&format!("\"{TOKEN}\""), &granted);
                     node.send(method, &path, &[], body).await
                 }
                 None => node.ask(method, &path, &[]).await,

@@ -93,6 +93,12 @@ struct Settings {
     /// How often the leader compares the states of all nodes; 0: never [default: 600]
     #[arg(long, env = "QUORATE_VERIFY_INTERVAL_S", value_name = "SECONDS")]
     verify_interval_s: Option<u64>,
+    /// Requests a second that a user may make on this node; root is not limited; 0: no limit [default: 0]
+    #[arg(long, env = "QUORATE_USER_RATE_LIMIT", value_name = "N")]
+    user_rate_limit: Option<u32>,
+    /// Requests that a user may make at once [default: the user rate limit]
+    #[arg(long, env = "QUORATE_USER_RATE_BURST", value_name = "N")]
+    user_rate_burst: Option<u32>,
     /// Plays an older build, for tests of mixed clusters
     #[arg(long, env = "QUORATE_CLUSTER_VERSION_MAX", value_name = "N", hide = true)]
     cluster_version_max: Option<u32>,
@@ -154,6 +160,8 @@ impl Settings {
             log_age_max_s: self.log_age_max_s.or(other.log_age_max_s),
             disk_free_min: self.disk_free_min.or(other.disk_free_min),
             verify_interval_s: self.verify_interval_s.or(other.verify_interval_s),
+            user_rate_limit: self.user_rate_limit.or(other.user_rate_limit),
+            user_rate_burst: self.user_rate_burst.or(other.user_rate_burst),
             advertise_client_url: self.advertise_client_url.or(other.advertise_client_url),
             advertise_peer_addr: self.advertise_peer_addr.or(other.advertise_peer_addr),
             heartbeat_interval_ms: self.heartbeat_interval_ms.or(other.heartbeat_interval_ms),
@@ -203,6 +211,8 @@ impl Settings {
             log_age_max_s: self.log_age_max_s.unwrap_or(config::LOG_AGE_MAX_S),
             disk_free_min: self.disk_free_min.unwrap_or(config::DISK_FREE_MIN),
             verify_interval_s: self.verify_interval_s.unwrap_or(config::VERIFY_INTERVAL_S),
+            user_rate_limit: self.user_rate_limit.unwrap_or(0),
+            user_rate_burst: self.user_rate_burst.unwrap_or(0),
             heartbeat_interval_ms: self.heartbeat_interval_ms.unwrap_or(HEARTBEAT_INTERVAL_MS),
             election_timeout_min_ms: self.election_timeout_min_ms.unwrap_or(ELECTION_TIMEOUT_MIN_MS),
             election_timeout_max_ms: self.election_timeout_max_ms.unwrap_or(ELECTION_TIMEOUT_MAX_MS),
@@ -330,7 +340,7 @@ mod tests {
             .filter_map(clap::Arg::get_long)
             .filter(|l| *l != "help")
             .collect();
-        assert_eq!(flags.len(), 19);
+        assert_eq!(flags.len(), 21);
         for argument in command
             .get_arguments()
             .filter(|argument| argument.get_long() != Some("help"))
@@ -354,6 +364,7 @@ mod tests {
             "id = 1\ndata_dir = \"d\"\nclient_addr = \"127.0.0.1:1\"\npeer_addr = \"127.0.0.1:2\"\n\
              initial_cluster = \"{CLUSTER}\"\nadvertise_client_url = \"u\"\nadvertise_peer_addr = \"p\"\n\
              heartbeat_interval_ms = 1\nelection_timeout_min_ms = 2\nelection_timeout_max_ms = 3\n\
+             user_rate_limit = 4\nuser_rate_burst = 5\n\
              cluster_version_max = 1\ninsecure_listen = true\nlog_format = \"json\"\nlog_filter = \"debug\"\n"
         );
         let full = parse_file(&text).expect("every key");

@@ -105,6 +105,8 @@ impl Cluster {
             log_age_max_s: 3600,
             disk_free_min: 1 << 20,
             verify_interval_s: 0,
+            user_rate_limit: 0,
+            user_rate_burst: 0,
             cluster_version_max: if self.older.contains(&id) {
                 VERSION_MIN
             } else {
