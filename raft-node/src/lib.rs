@@ -18,6 +18,7 @@ pub mod config;
 pub mod descriptors;
 pub mod disk;
 pub mod expiry;
+pub mod heap;
 pub mod join;
 pub mod leadership;
 pub mod log_store;
