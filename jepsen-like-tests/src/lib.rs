@@ -13,6 +13,7 @@ pub mod checker;
 pub mod cli;
 pub mod cluster;
 pub mod history;
+pub mod hostile;
 pub mod http;
 pub mod irc;
 pub mod load;

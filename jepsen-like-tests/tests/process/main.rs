@@ -19,6 +19,7 @@ mod export;
 mod full_queues;
 mod full_restart;
 mod graceful_stop;
+mod hostile_clients;
 mod import;
 mod locks;
 mod lost_quorum;
