@@ -160,7 +160,7 @@ pub struct NewMessage {
     #[schemars(with = "schema::Kind")]
     pub kind: Option<String>,
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "schema::Seq")]
+    #[schemars(with = "schema::MessageSeq")]
     pub reply_to: Option<u64>,
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "schema::Attributes")]
@@ -180,7 +180,7 @@ pub struct BatchMessage {
     #[schemars(with = "schema::Kind")]
     pub kind: Option<String>,
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "schema::Seq")]
+    #[schemars(with = "schema::MessageSeq")]
     pub reply_to: Option<u64>,
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "schema::Attributes")]
@@ -250,7 +250,7 @@ pub struct Message {
     #[schemars(with = "schema::ClientId")]
     pub client_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "schema::Seq")]
+    #[schemars(with = "schema::MessageSeq")]
     pub reply_to: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "schema::Time")]

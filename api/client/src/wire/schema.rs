@@ -83,6 +83,8 @@ words! {
     GivenTime { "type": "string", "format": "quorate-time", "examples": ["2026-01-31T12:00:00Z"] }
     /// A number of a message in its room: 1, 2, 3 … without a gap. 0 stands for none.
     Seq { "type": "integer", "minimum": 0, "maximum": NUMBER_MAX, "examples": [17] }
+    /// A number of a message that there is to be.
+    MessageSeq { "type": "integer", "minimum": 1, "maximum": NUMBER_MAX, "examples": [3] }
     /// The number of the last change, over the whole store.
     Rev { "type": "integer", "minimum": 0, "maximum": NUMBER_MAX, "examples": [42] }
     /// Who wants a lock: a label for people, 1 to 128 bytes without control characters.
