@@ -2,7 +2,6 @@
 //! and resumed, an edit that is repeated under its key is answered alike, and all nodes end with the same texts.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use quorate_torture::cluster::Cluster;
@@ -67,7 +66,7 @@ impl Written {
 }
 
 /// One change after the other until it is told to stop, so that the answer to a repeated one is that to the first.
-async fn write(cluster: Arc<Cluster>, mut written: Written, stop: Arc<AtomicBool>, done: Arc<AtomicUsize>) -> Written {
+async fn write(cluster: &Cluster, mut written: Written, stop: &AtomicBool, done: &AtomicUsize) -> Written {
     let mut redacted = REDACTED_FROM;
     for n in 0_u64.. {
         if stop.load(Ordering::Relaxed) {
@@ -75,13 +74,13 @@ async fn write(cluster: Arc<Cluster>, mut written: Written, stop: Arc<AtomicBool
         }
         if n % 25 == 24 && redacted <= MESSAGES {
             let call = Call::new(Method::DELETE, message(redacted)).key(&format!("redact-{redacted}"));
-            until_done(&cluster, &call, 204).await;
+            until_done(cluster, &call, 204).await;
             written.changes.push(("redact", redacted, None));
             redacted += 1;
         } else {
             let seqs: Vec<u64> = (1..REDACTED_FROM).chain(redacted..=MESSAGES).collect();
             let (seq, text) = (seqs[n as usize % seqs.len()], format!("edit {n}"));
-            let answer = until_done(&cluster, &edit(seq, &text, &format!("edit-{n}")), 200).await;
+            let answer = until_done(cluster, &edit(seq, &text, &format!("edit-{n}")), 200).await;
             written.edited(seq, &text, &answer);
         }
         done.fetch_add(1, Ordering::Relaxed);
@@ -124,7 +123,7 @@ impl Reader {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_tells_of_each_edit_once_while_the_leader_dies() {
-    let cluster = Arc::new(Cluster::options().start().await.unwrap());
+    let cluster = Cluster::options().start().await.unwrap();
     cluster.wait_version(CLUSTER_VERSION).await.unwrap();
     cluster.create_room(1, "hall").await.unwrap();
     for seq in 1..=KEYED {
@@ -139,44 +138,39 @@ async fn a_stream_tells_of_each_edit_once_while_the_leader_dies() {
     // First come the messages, all of them; then what becomes of them, from the edit above on.
     let mut reader = Reader::default();
     reader.read(&cluster, 1, KEYED as usize).await;
-    let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    let writer = tokio::spawn(write(cluster.clone(), written, stop.clone(), done.clone()));
-    let (nodes, cuts) = (cluster.ids(), [1, 2, 3, 5, 8, 13]);
+    let (stop, done) = (AtomicBool::new(false), AtomicUsize::new(0));
     let leader = cluster.leader().await.unwrap();
-    for turn in 0..60_usize {
-        if turn == 30 {
-            cluster.kill(leader).await.unwrap();
+    let meanwhile = async {
+        let (nodes, cuts) = (cluster.ids(), [1, 2, 3, 5, 8, 13]);
+        for turn in 0..60_usize {
+            if turn == 30 {
+                cluster.kill(leader).await.unwrap();
+            }
+            let node = nodes[turn % nodes.len()];
+            if turn < 30 || node != leader {
+                reader.read(&cluster, node, cuts[turn % cuts.len()]).await;
+            }
         }
-        let node = nodes[turn % nodes.len()];
-        if turn < 30 || node != leader {
-            reader.read(&cluster, node, cuts[turn % cuts.len()]).await;
+        // Whoever did not hear of his edit asks again, at any node, and is told what he would have been told.
+        for node in cluster.others(leader) {
+            let again = cluster.expect(node, keyed.clone(), 200).await.unwrap();
+            let replayed = again.header("Idempotency-Replayed");
+            assert_eq!(replayed, Some("true"), "node {node}: {again}");
+            assert_eq!(again.body, answered.body, "node {node}");
+            assert_eq!(again.header("ETag"), answered.header("ETag"), "node {node}");
         }
-    }
-
-    // Whoever did not hear of his edit asks again, at any node, and is told what he would have been told.
-    for node in cluster.others(leader) {
-        let again = cluster.expect(node, keyed.clone(), 200).await.unwrap();
-        assert_eq!(
-            again.header("Idempotency-Replayed"),
-            Some("true"),
-            "node {node}: {again}"
-        );
-        assert_eq!(again.body, answered.body, "node {node}");
-        assert_eq!(again.header("ETag"), answered.header("ETag"), "node {node}");
-    }
-    let before = done.load(Ordering::Relaxed);
-    eventually("edits go on without the old leader", SOON, async || {
-        let now = done.load(Ordering::Relaxed);
-        if now >= before + 100 {
-            Ok(())
-        } else {
-            Err(format!("{now} of {before} + 100"))
-        }
-    })
-    .await
-    .unwrap();
-    stop.store(true, Ordering::Relaxed);
-    let written = writer.await.unwrap();
+        let before = done.load(Ordering::Relaxed);
+        eventually("edits go on without the old leader", SOON, async || {
+            match done.load(Ordering::Relaxed) - before {
+                100.. => Ok(()),
+                done => Err(format!("{done} of 100")),
+            }
+        })
+        .await
+        .unwrap();
+        stop.store(true, Ordering::Relaxed);
+    };
+    let (written, ()) = tokio::join!(write(&cluster, written, &stop, &done), meanwhile);
     cluster.restart(leader).unwrap();
     cluster.wait_all_ready().await.unwrap();
 
