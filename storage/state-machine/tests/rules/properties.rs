@@ -329,7 +329,7 @@ proptest! {
     fn earlier_texts_and_the_present_one_are_all_that_was_said(entries in talk(), limit in 1..4u32) {
         let mut world = World::default();
         // By room and seq: each text with the change that brought it. None: the message is redacted.
-        let mut said: BTreeMap<(RoomId, Seq), Option<Vec<(Revision, String)>>> = BTreeMap::new();
+        let mut said: BTreeMap<(RoomId, Seq), Option<Texts>> = BTreeMap::new();
         for (meta, command) in entries.iter().flat_map(|(meta, commands)| commands.iter().map(move |c| (meta, c))) {
             let outcome = world.apply(*meta, command);
             for Event { room, rev, body, .. } in outcome.events {
@@ -400,8 +400,11 @@ proptest! {
     }
 }
 
+/// What a message said, each text with the change that brought it.
+type Texts = Vec<(Revision, String)>;
+
 /// A message's earlier texts, collected in pages.
-fn revisions(world: &World, name: &str, seq: Seq, limit: u32) -> Vec<(Revision, String)> {
+fn revisions(world: &World, name: &str, seq: Seq, limit: u32) -> Texts {
     let mut all = Vec::new();
     let mut after = None;
     loop {

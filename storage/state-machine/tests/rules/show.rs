@@ -133,10 +133,8 @@ pub(crate) fn answer(answered: &Answered) -> Vec<String> {
 
 /// As the revision of the grant.
 fn token(token: FencingToken) -> u64 {
-    match token.0.checked_sub(FencingToken::new(Epoch::FIRST, Revision(0)).0) {
-        Some(revision) => revision,
-        None => 0,
-    }
+    let first = FencingToken::new(Epoch::FIRST, Revision(0));
+    token.0.saturating_sub(first.0)
 }
 
 fn lock(lock: &Lock) -> String {
