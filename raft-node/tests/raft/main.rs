@@ -5,6 +5,7 @@
 
 mod cluster;
 mod disks;
+mod lock_run;
 mod locks;
 mod membership;
 mod suite;

@@ -15,7 +15,7 @@ pub(crate) fn now() -> Duration {
 
 /// Timers stand still while the machine sleeps, so nobody sleeps for longer than this before he looks again: after
 /// a sleep of the machine a command outlives its lock by so much at most.
-const LOOK: Duration = Duration::from_millis(100);
+pub(crate) const LOOK: Duration = Duration::from_millis(100);
 
 /// How long to sleep before looking whether the moment has come.
 pub(crate) fn nap(until: Duration) -> Duration {

@@ -176,6 +176,14 @@ impl Run {
             }
         }
         let status = running.end().map_err(Failure::local)?;
+        if ending.is_none()
+            && status.signal() == Some(Signal::SIGKILL as i32)
+            && clock::now() >= bounds.kill_at(certain)
+        {
+            // This process was stopped, or the machine slept.
+            let why = format!("the time of the lock \"{}\" was over", self.lock);
+            ending = Some((why, certain));
+        }
         match ending {
             Some((why, _)) => Err(Failure::No(412, "lock_lost", format!("{why}; the command was ended"))),
             None => Ok(code_of(status)),

@@ -33,8 +33,14 @@ impl RunWatchdog {
             }
         });
         let mut watched: Option<(Pid, Duration)> = None;
+        let mut killed = false;
         loop {
-            let nap = watched.map_or(Duration::from_secs(1), |(_, kill_at)| clock::nap(kill_at));
+            let nap = match watched {
+                // Whoever was being made at that moment is killed the next time.
+                _ if killed => clock::LOOK,
+                Some((_, kill_at)) => clock::nap(kill_at),
+                None => Duration::from_secs(1),
+            };
             let closed = match told.recv_timeout(nap) {
                 Ok(line) if line == DONE => return Ok(()),
                 Ok(line) => {
@@ -48,6 +54,7 @@ impl RunWatchdog {
                 Some((group, kill_at)) if closed || clock::now() >= kill_at => {
                     // Gone already is as good.
                     let _ = killpg(group, Signal::SIGKILL);
+                    killed = true;
                     if closed {
                         return Ok(());
                     }
