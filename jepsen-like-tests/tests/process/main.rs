@@ -21,6 +21,7 @@ mod full_restart;
 mod graceful_stop;
 mod hostile_clients;
 mod import;
+mod lock_run;
 mod locks;
 mod lost_quorum;
 mod membership;
