@@ -10,6 +10,7 @@ use quorate_state_machine::query::{Answered, QueryBody};
 use quorate_state_machine::{Answer, Caller, Command, Position, Query, SpaceId};
 use tokio_util::sync::CancellationToken;
 
+use crate::accounts::Accounts;
 use crate::budget::Budget;
 use crate::config::{ApiConfig, Limits};
 use crate::headers::{IDEMPOTENCY_REPLAYED, X_POSITION};
@@ -21,15 +22,18 @@ use crate::rate_key::RateKey;
 use crate::rate_limit::{Rate, RateLimiter};
 use crate::replica::{Level, ReadOptions, ReplicaError, SharedReplica};
 use crate::request::{Call, ReadIntent, WriteIntent};
+use crate::sign_in::SignIns;
 
 pub(crate) struct App {
     pub(crate) replica: SharedReplica,
     pub(crate) limits: Limits,
+    pub(crate) accounts: Accounts,
     pub(crate) metrics: Metrics,
     pub(crate) hasher: Hasher,
     pub(crate) places: Places,
     pub(crate) bodies: Budget,
     pub(crate) answers: Budget,
+    pub(crate) sign_ins: SignIns,
     /// None: users are not limited.
     pub(crate) user_rate: Option<RateLimiter<RateKey>>,
     /// Cancelled when the server begins to shut down: streams end then.
@@ -54,7 +58,11 @@ const DEADLINE_SLACK: Duration = Duration::from_millis(500);
 
 impl App {
     pub(crate) fn new(replica: SharedReplica, config: ApiConfig) -> Arc<Self> {
-        let ApiConfig { limits, registry } = config;
+        let ApiConfig {
+            limits,
+            accounts,
+            registry,
+        } = config;
         let metrics = Metrics::new(registry);
         Arc::new(Self {
             replica,
@@ -62,10 +70,12 @@ impl App {
             places: Places::new(&limits, &metrics),
             bodies: Budget::of_bodies(&limits, &metrics),
             answers: Budget::of_answers(&limits, &metrics),
+            sign_ins: SignIns::new(),
             user_rate: user_rate(&limits).map(RateLimiter::new),
             metrics,
             closing: CancellationToken::new(),
             limits,
+            accounts,
         })
     }
 }

@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use prometheus::Registry;
 
+use crate::accounts::Accounts;
+
 /// How the HTTP side of a node is set up.
 #[derive(Debug, Clone, Default)]
 pub struct ApiConfig {
     pub limits: Limits,
+    pub accounts: Accounts,
     /// `/metrics` shows this registry. The caller may register its own metrics in it (a clone
     /// shares the content); names that begin with `quorate_http_` belong to this crate, so a
     /// registry serves one router.

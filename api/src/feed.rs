@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use crate::app::{App, position_of};
 use crate::places::Place;
 use crate::replica::{Level, ReadOptions, ReplicaError};
+use crate::revocation::revoked;
 use crate::sse;
 
 /// Items of the first query, before it is known how large they are.
@@ -103,7 +104,7 @@ impl Feed {
                 position: first.next,
                 bookmarked: None,
                 items: FIRST_ITEMS,
-                shutdown: shutdown(&self.app),
+                shutdown: end(&self.app, &self.caller),
                 room_id: first.room,
                 app: self.app,
                 room: self.room,
@@ -138,6 +139,17 @@ pub(crate) fn shutdown(app: &App) -> BoxFuture<'static, ()> {
         tokio::select! {
             () = closing.cancelled() => {}
             () = shutting_down => {}
+        }
+    })
+}
+
+/// The node goes, or the reader's session has ended.
+fn end(app: &Arc<App>, caller: &Caller) -> BoxFuture<'static, ()> {
+    let (shutdown, revoked) = (shutdown(app), revoked(app, caller));
+    Box::pin(async move {
+        tokio::select! {
+            () = shutdown => {}
+            () = revoked => {}
         }
     })
 }

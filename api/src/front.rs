@@ -22,9 +22,10 @@ use crate::headers::{self, X_LEADER, X_LEVEL, X_NODE, X_POSITION, X_REQUEST_ID, 
 use crate::operation::Operation;
 use crate::places::Class;
 use crate::problem::{Kind, Problem};
-use crate::rate_key::rate_key;
+use crate::rate_key::RateKey;
 use crate::rate_limit::Verdict;
 use crate::request::Call;
+use crate::sign_in;
 
 /// How a route is treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +62,8 @@ where
     let started = Instant::now();
     let (route, rule) = (operation.path, operation.rule);
     let (parts, mut body) = request.into_parts();
-    let frame = Frame::of(&app, &parts, route, rule);
+    let rate = rate(&app, &parts, route, rule).await;
+    let frame = Frame::of(&parts, route, rule, rate);
     let request_id = frame.request_id();
     let answered = AssertUnwindSafe(admit(&app, operation, &frame, parts, &mut body, handler))
         .catch_unwind()
@@ -101,7 +103,7 @@ struct Frame {
 }
 
 impl Frame {
-    fn of(app: &App, parts: &Parts, route: &'static str, rule: Rule) -> Self {
+    fn of(parts: &Parts, route: &'static str, rule: Rule, rate: Option<Verdict>) -> Self {
         let level = match rule {
             Rule::Read => level(parts.uri.query()),
             Rule::Probe | Rule::Write(_) => None,
@@ -111,11 +113,15 @@ impl Frame {
             rule,
             method: parts.method.clone(),
             request_id: headers::request_id(&parts.headers),
-            caller: parts.headers.get(X_USER).cloned(),
+            // Never the token itself.
+            caller: match parts.headers.contains_key(header::AUTHORIZATION) {
+                true => Some(HeaderValue::from_static("(token)")),
+                false => parts.headers.get(X_USER).cloned(),
+            },
             level,
             declared_bytes: declared_bytes(&parts.headers),
             expects_continue: parts.headers.contains_key(header::EXPECT),
-            rate: rate(app, parts, rule),
+            rate,
         }
     }
 
@@ -176,13 +182,14 @@ impl Frame {
 /// What `RateLimit` calls the limit of a user's requests.
 const USER_POLICY: &str = "user";
 
-/// What the caller's bucket says of this request. Whoever watches the node is never counted.
-fn rate(app: &App, parts: &Parts, rule: Rule) -> Option<Verdict> {
-    if rule == Rule::Probe {
+/// What the caller's bucket says of this request. Whoever watches the node is never counted; who signs in is
+/// nobody yet, and has limits of his own.
+async fn rate(app: &App, parts: &Parts, route: &str, rule: Rule) -> Option<Verdict> {
+    if rule == Rule::Probe || route == sign_in::ROUTE {
         return None;
     }
     let limiter = app.user_rate.as_ref()?;
-    Some(limiter.check(&rate_key(&parts.headers)?))
+    Some(limiter.check(&RateKey::of(app, &parts.headers).await?))
 }
 
 /// The level that a read asks for, as its answer's header repeats it; none where it is unknown.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use http::header::{self, HeaderName, HeaderValue};
 use quorate_state_machine::limits::KEY_BYTES_MAX;
-use quorate_state_machine::{Caller, Conditions, FencingToken, IfLock, Position, Revision, fields, names};
+use quorate_state_machine::{Conditions, FencingToken, IfLock, Position, Revision, fields};
 
 use crate::config::REQUEST_TIMEOUT_MAX_MS;
 use crate::params::number;
@@ -28,7 +28,7 @@ pub(crate) const X_TERM: HeaderName = HeaderName::from_static("x-quorate-term");
 pub(crate) const X_USER: HeaderName = HeaderName::from_static("x-quorate-user");
 
 /// The header's only value; two of them are an error.
-fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a HeaderValue>, Problem> {
+pub(crate) fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a HeaderValue>, Problem> {
     let mut values = headers.get_all(name).iter();
     let first = values.next();
     if values.next().is_some() {
@@ -44,7 +44,7 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>
         .transpose()
 }
 
-fn malformed(name: &HeaderName, wanted: &str) -> Problem {
+pub(crate) fn malformed(name: &HeaderName, wanted: &str) -> Problem {
     Problem::bad_request(format!("the header {name} must be {wanted}"))
 }
 
@@ -73,31 +73,6 @@ pub(crate) fn timeout(headers: &HeaderMap, default: Duration) -> Result<Duration
             &format!("a number from 1 to {REQUEST_TIMEOUT_MAX_MS}"),
         )),
     }
-}
-
-/// Who asks: `X-Quorate-User`, or root. The inner error is the 401: of a token (sessions are not
-/// issued yet, so every token is a bad one), or of root by name. It is kept apart because a 400 of
-/// anything goes first.
-pub(crate) fn caller(headers: &HeaderMap) -> Result<Result<Caller, Problem>, Problem> {
-    let user = single(headers, &X_USER)?
-        .map(|value| {
-            let user = percent::decode(value.as_bytes())
-                .ok_or_else(|| malformed(&X_USER, "a user's name, percent-encoded"))?;
-            checks::name("X-Quorate-User", &user)?;
-            Ok(user)
-        })
-        .transpose()?;
-    if headers.contains_key(header::AUTHORIZATION) {
-        return Ok(Err(Problem::unauthenticated("the token is not one of a session")));
-    }
-    Ok(match user {
-        None => Ok(Caller::Root),
-        // Nobody can have this name; who writes it means the administrator.
-        Some(user) if user == names::ROOT => Err(Problem::unauthenticated(
-            "root is no user: leave the header X-Quorate-User away to act as root",
-        )),
-        Some(user) => Ok(Caller::User(user)),
-    })
 }
 
 /// `If-Match: "rev"`, `If-None-Match: *` and `If-Lock: NAME;token=N` of a write.
@@ -279,24 +254,6 @@ mod tests {
         for text in ["0", "60001", "-1", "1.5", "", "soon"] {
             assert!(parse(text).is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn callers() {
-        assert_eq!(caller(&HeaderMap::new()).unwrap().unwrap(), Caller::Root);
-        let user = |value| caller(&headers(&[(&X_USER, value)]));
-        assert_eq!(
-            user("%E5%BC%A0%E4%B8%89").unwrap().unwrap(),
-            Caller::User("张三".to_owned())
-        );
-        for value in ["", "a%20b", "%ff", "%2", "a%2Fb"] {
-            assert!(user(value).is_err(), "{value}");
-        }
-        assert!(
-            caller(&headers(&[(&header::AUTHORIZATION, "Bearer x")]))
-                .unwrap()
-                .is_err()
-        );
     }
 
     #[test]

@@ -12,6 +12,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod accounts;
 pub mod address;
 mod administer;
 mod answer;
@@ -41,13 +42,18 @@ mod rate_limit;
 pub mod replica;
 mod reply;
 mod request;
+mod revocation;
 mod routes;
 pub mod server;
+mod sign_in;
 mod sse;
 mod time;
+mod token;
 mod waiting;
 
+pub use accounts::{Accounts, SESSION_TTL_MS};
 pub use config::{ApiConfig, Limits};
 pub use replica::{Replica, SharedReplica};
 pub use routes::router;
 pub use server::serve;
+pub use token::{ROOT_TOKEN_CHARS_MIN, RootToken};

@@ -240,6 +240,14 @@ impl Operation {
         .errors(&[Kind::DiskFull])
     }
 
+    /// For a command that takes no key: what was decided is not answered again.
+    pub(crate) fn without_key(mut self) -> Self {
+        self.headers.retain(|name| *name != IDEMPOTENCY_KEY);
+        self.errors
+            .retain(|kind| *kind != Kind::Refused(Code::IdempotencyMismatch));
+        self
+    }
+
     /// For a write that the asked node does itself.
     pub(crate) fn without_redirect(mut self) -> Self {
         self.query.retain(|name| *name != "redirect");
@@ -297,7 +305,8 @@ impl Operation {
 
     /// Adds to the headers those that every answer of its rule has.
     fn answer(mut self, status: u16, content: Content, headers: &[HeaderName]) -> Self {
-        let replayed = matches!(self.rule, Rule::Write(_)) && self.headers.contains(&header::IF_MATCH);
+        let of_the_log = [header::IF_MATCH, IDEMPOTENCY_KEY];
+        let replayed = matches!(self.rule, Rule::Write(_)) && of_the_log.iter().all(|name| self.headers.contains(name));
         let mut headers = headers.to_vec();
         headers.extend(self.standard_headers());
         headers.extend(replayed.then_some(IDEMPOTENCY_REPLAYED));

@@ -1,9 +1,10 @@
 //! Passwords become argon2id hashes here, before any command is made: neither the log nor the state
-//! ever holds one. Signing in with them comes later.
+//! ever holds one. Signing in verifies against them.
 
 use std::sync::Arc;
 
-use argon2::{Argon2, PasswordHasher};
+use argon2::password_hash::phc::PasswordHash;
+use argon2::{Argon2, PasswordHasher, PasswordVerifier};
 use tokio::sync::Semaphore;
 
 use crate::problem::{Kind, Problem};
@@ -11,6 +12,10 @@ use crate::problem::{Kind, Problem};
 /// One hash at a time per node: each takes 19 MiB and some 30 ms of a core, and a node has two.
 /// Beyond that the request gets 429 and is tried again, on this node or another.
 const HASHES_AT_ONCE: usize = 1;
+
+/// What the password of nobody is verified against, so that it takes as long as that of somebody. Of no password
+/// that anybody knows; with the same parameters as [`Hasher::hash`] (a test compares them).
+const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$cXVvcmF0ZSBub2JvZHk$bm8gdXNlciBvZiBxdW9yYXRlIGhhcyB0aGlzIGhhc2g";
 
 #[derive(Clone)]
 pub(crate) struct Hasher {
@@ -30,6 +35,19 @@ impl Hasher {
             Argon2::default()
                 .hash_password(password.as_bytes())
                 .map(|hash| hash.to_string())
+        })
+        .await
+    }
+
+    /// Whether the password is the one of the hash; never without a hash, which costs as much.
+    pub(crate) async fn verify(&self, password: String, hash: Option<String>) -> Result<bool, Problem> {
+        self.run(move || {
+            let hash = PasswordHash::new(hash.as_deref().unwrap_or(NOBODY))?;
+            match Argon2::default().verify_password(password.as_bytes(), &hash) {
+                Ok(()) => Ok(true),
+                Err(argon2::password_hash::Error::PasswordInvalid) => Ok(false),
+                Err(error) => Err(error),
+            }
         })
         .await
     }
@@ -85,6 +103,31 @@ mod tests {
         assert_eq!(stand_in, hasher.stand_in("secret".to_owned(), "ann").await.unwrap());
         assert_ne!(stand_in, hasher.stand_in("other".to_owned(), "ann").await.unwrap());
         assert_ne!(stand_in, hasher.stand_in("secret".to_owned(), "bob").await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_password_is_verified_against_its_hash_and_no_other() {
+        let hasher = Hasher::new();
+        let hash = hasher.hash("secret".to_owned()).await.unwrap();
+        let verify = |password: &str, hash: Option<&str>| hasher.verify(password.to_owned(), hash.map(str::to_owned));
+        assert!(verify("secret", Some(&hash)).await.unwrap());
+        for password in ["Secret", "secret ", "", "other"] {
+            assert!(!verify(password, Some(&hash)).await.unwrap(), "{password}");
+            assert!(!verify(password, None).await.unwrap(), "{password}");
+        }
+        assert_eq!(verify("secret", Some("no hash")).await.unwrap_err().code(), "internal");
+    }
+
+    /// Nobody's password takes as long as anybody's: the parameters and the lengths are the same.
+    #[tokio::test]
+    async fn nobody_costs_as_much_as_somebody() {
+        let hash = Hasher::new().hash("secret".to_owned()).await.unwrap();
+        let (somebody, nobody) = (PasswordHash::new(&hash).unwrap(), PasswordHash::new(NOBODY).unwrap());
+        assert_eq!(somebody.algorithm, nobody.algorithm);
+        assert_eq!(somebody.version, nobody.version);
+        assert_eq!(somebody.params, nobody.params);
+        assert_eq!(somebody.hash.unwrap().len(), nobody.hash.unwrap().len());
+        assert!(nobody.salt.is_some());
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::header;
 use http::request::Parts;
 use quorate_state_machine::query::QueryBody;
 use quorate_state_machine::{Caller, Command, Conditions, Envelope, Idempotency, Position, Query, Seq, SpaceId};
@@ -48,6 +49,12 @@ pub(crate) struct WriteIntent {
 pub(crate) struct ReadIntent {
     caller: Result<Caller, Problem>,
     pub(crate) options: ReadOptions,
+}
+
+/// What a sign-in says beside its body: it reads, and then it writes.
+pub(crate) struct SignIn {
+    pub(crate) intent: WriteIntent,
+    pub(crate) read: ReadIntent,
 }
 
 impl Call {
@@ -118,7 +125,7 @@ impl Call {
     pub(crate) fn write_intent_of(&self, params: &Params) -> Result<WriteIntent, Problem> {
         headers::check_those_of_reads(&self.parts.headers)?;
         Ok(WriteIntent {
-            caller: headers::caller(&self.parts.headers)?,
+            caller: self.app.accounts.caller(&self.parts.headers)?,
             conditions: headers::conditions(&self.parts.headers)?,
             idempotency_key: headers::idempotency_key(&self.parts.headers)?,
             body_stand_in: None,
@@ -139,13 +146,38 @@ impl Call {
         headers::check_those_of_writes(&self.parts.headers)?;
         let min_position = headers::position(&self.parts.headers, &headers::X_MIN_POSITION)?;
         Ok(ReadIntent {
-            caller: headers::caller(&self.parts.headers)?,
+            caller: self.app.accounts.caller(&self.parts.headers)?,
             options: ReadOptions {
                 deadline: self.deadline()?,
                 level,
                 min_position,
             },
         })
+    }
+
+    /// Headers and query of a sign-in.
+    pub(crate) fn sign_in(&self) -> Result<SignIn, Problem> {
+        let intent = self.write_intent()?.without_key();
+        let read = ReadIntent {
+            caller: intent.caller.clone(),
+            options: ReadOptions {
+                deadline: intent.options.deadline,
+                level: Level::Linearizable,
+                min_position: None,
+            },
+        };
+        Ok(SignIn { intent, read })
+    }
+
+    /// Nobody has to be somebody to sign in; but a token that comes along is a good one, as everywhere. The
+    /// rest is the node's own doing, as root: to look the password's hash up, and to propose the session.
+    pub(crate) async fn admit_sign_in(&self, sign_in: SignIn) -> Result<SignIn, Problem> {
+        let SignIn { mut intent, mut read } = sign_in;
+        if self.parts.headers.contains_key(header::AUTHORIZATION) {
+            self.check_known(&intent.caller?, intent.options.deadline).await?;
+        }
+        (intent.caller, read.caller) = (Ok(Caller::Root), Ok(Caller::Root));
+        Ok(SignIn { intent, read })
     }
 
     pub(crate) fn timeout(&self) -> Result<Duration, Problem> {
@@ -186,9 +218,18 @@ impl WriteIntent {
         self.body_stand_in = Some(body);
     }
 
-    /// The 401 comes after every 400.
-    pub(crate) fn authenticated(self) -> Result<Self, Problem> {
+    /// For a command that takes no key.
+    pub(crate) fn without_key(self) -> Self {
+        Self {
+            idempotency_key: None,
+            ..self
+        }
+    }
+
+    /// The 401 comes after every 400. For a write that costs something before the log is asked who the caller is.
+    pub(crate) async fn authenticated(self, call: &Call) -> Result<Self, Problem> {
         let caller = self.caller?;
+        call.check_known(&caller, self.options.deadline).await?;
         Ok(Self {
             caller: Ok(caller),
             ..self
@@ -222,9 +263,10 @@ impl WriteIntent {
 }
 
 impl ReadIntent {
-    /// The 401 comes after every 400.
-    pub(crate) fn authenticated(self) -> Result<Self, Problem> {
+    /// The 401 comes after every 400. For a read that asks no state who the caller is.
+    pub(crate) async fn authenticated(self, call: &Call) -> Result<Self, Problem> {
         let caller = self.caller?;
+        call.check_known(&caller, self.options.deadline).await?;
         Ok(Self {
             caller: Ok(caller),
             ..self

@@ -24,6 +24,7 @@ use crate::connection::{Activity, WatchedBody, WatchedSocket};
 use crate::metrics::Gauged;
 use crate::replica::SharedReplica;
 use crate::routes;
+use crate::sign_in::Peer;
 
 /// How long to wait when the system has no file descriptor for a new connection. It clears when
 /// another one closes, which nothing announces.
@@ -156,7 +157,9 @@ async fn run(
         service_fn(move |request: http::Request<hyper::body::Incoming>| {
             let at_work = activity.request();
             // A router is always ready.
-            let answered = router.clone().call(request.map(Body::new));
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(Peer(peer));
+            let answered = router.clone().call(request);
             async move {
                 answered.await.map(|answer| {
                     answer.map(|body| WatchedBody {

@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use quorate_api::Accounts;
 use quorate_api::address::{NODE_ID_MAX, check_client_url, check_peer_addr};
 
+use quorate_state_machine::limits::{SESSION_TTL_MS_MAX, SESSION_TTL_MS_MIN};
 use quorate_state_machine::{VERSION_MAX, VERSION_MIN};
 
 /// How often the leader is heard, in milliseconds.
@@ -72,6 +74,8 @@ pub struct Config {
     pub election_timeout_max_ms: u64,
     /// Permits a client address beyond loopback while no accounts are enforced.
     pub insecure_listen: bool,
+    /// Whether accounts are enforced, root's token, and how long sessions last.
+    pub accounts: Accounts,
 }
 
 /// A voter of the first start.
@@ -150,10 +154,21 @@ impl Config {
         if self.client_addr == self.peer_addr && self.client_addr.port() != 0 {
             refuse!("client-addr and peer-addr are the same, {}", self.client_addr);
         }
-        if !self.insecure_listen && !self.client_addr.ip().to_canonical().is_loopback() {
+        if self.accounts.enforced && self.accounts.root_token.is_none() {
+            refuse!(
+                "root-token-file: it is missing; where accounts are enforced nobody is the administrator without a token"
+            );
+        }
+        if !(SESSION_TTL_MS_MIN..=SESSION_TTL_MS_MAX).contains(&self.accounts.session_ttl_ms) {
+            refuse!(
+                "session-ttl: {} ms is not between {SESSION_TTL_MS_MIN} and {SESSION_TTL_MS_MAX}",
+                self.accounts.session_ttl_ms
+            );
+        }
+        if !self.accounts.enforced && !self.insecure_listen && !self.listens_on_loopback() {
             refuse!(
                 "client-addr: {} is not a loopback address; without accounts anyone who reaches it is the \
-                 administrator (--insecure-listen permits it)",
+                 administrator (--auth on enforces accounts, --insecure-listen permits it)",
                 self.client_addr
             );
         }
@@ -205,6 +220,10 @@ impl Config {
         Ok(())
     }
 
+    fn listens_on_loopback(&self) -> bool {
+        self.client_addr.ip().to_canonical().is_loopback()
+    }
+
     /// What works and is still unwise, in words for the operator.
     pub fn advice(&self) -> Vec<String> {
         let mut advice = Vec::new();
@@ -219,6 +238,13 @@ impl Config {
             advice.push(format!(
                 "{voters} voters make every write wait for {}: 3 or 5 are usual",
                 voters / 2 + 1
+            ));
+        }
+        if self.accounts.enforced && !self.listens_on_loopback() {
+            advice.push(format!(
+                "passwords and tokens reach {} in the clear: put a proxy that speaks TLS in front of it, or keep \
+                 the network private",
+                self.client_addr
             ));
         }
         advice
@@ -282,6 +308,8 @@ fn check_initial_cluster(members: &[InitialMember]) -> Result<(), InvalidConfig>
 
 #[cfg(test)]
 mod tests {
+    use quorate_api::RootToken;
+
     use super::*;
 
     const THREE: &str = "1=127.0.0.1:7201=http://127.0.0.1:7101,2=127.0.0.1:7202=http://127.0.0.1:7102,\
@@ -308,6 +336,7 @@ mod tests {
             election_timeout_min_ms: ELECTION_TIMEOUT_MIN_MS,
             election_timeout_max_ms: ELECTION_TIMEOUT_MAX_MS,
             insecure_listen: false,
+            accounts: Accounts::default(),
         }
     }
 
@@ -411,6 +440,39 @@ mod tests {
             c.insecure_listen = true;
         });
         assert_eq!(open, "fine");
+    }
+
+    #[test]
+    fn where_accounts_are_enforced_root_has_a_token_and_any_address_is_listened_on() {
+        let enforce = |c: &mut Config| {
+            c.accounts.enforced = true;
+            c.accounts.root_token = Some(RootToken::new(&"t".repeat(32)).expect("a token"));
+        };
+        assert_eq!(said(enforce), "fine");
+        let beyond = |c: &mut Config| {
+            enforce(c);
+            c.client_addr = "0.0.0.0:7101".parse().expect("an address");
+        };
+        assert_eq!(said(beyond), "fine");
+        let mut config = config();
+        enforce(&mut config);
+        assert_eq!(config.advice(), Vec::<String>::new());
+        beyond(&mut config);
+        assert!(config.advice()[0].contains("TLS"));
+
+        assert!(said(|c| c.accounts.enforced = true).contains("root-token-file"));
+        // A root token alone does not close the door.
+        let open = said(|c| {
+            beyond(c);
+            c.accounts.enforced = false;
+        });
+        assert!(open.contains("--auth on"), "{open}");
+        for ttl_ms in [0, SESSION_TTL_MS_MIN - 1, SESSION_TTL_MS_MAX + 1] {
+            assert!(
+                said(|c| c.accounts.session_ttl_ms = ttl_ms).contains("session-ttl"),
+                "{ttl_ms}"
+            );
+        }
     }
 
     #[test]

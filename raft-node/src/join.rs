@@ -20,12 +20,13 @@ use crate::start::OnClusterId;
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 const SAY_AFTER: Duration = Duration::from_secs(5);
 
-/// Returns when the cluster has taken this node in, or when there is nothing to do. An error means that
+/// `token`: root's, where the cluster enforces accounts. Returns when the cluster has taken this node in, or when there is nothing to do. An error means that
 /// this node must not run.
 pub async fn join<S: StateStore>(
     core: Arc<NodeCore<S>>,
     own: InitialMember,
     endpoints: &[String],
+    token: Option<String>,
     on_cluster_id: OnClusterId,
 ) -> anyhow::Result<()> {
     if core
@@ -36,7 +37,11 @@ pub async fn join<S: StateStore>(
     {
         return Ok(());
     }
-    let client = Client::new(endpoints, Options::default()).context("join")?;
+    let options = Options {
+        token,
+        ..Options::default()
+    };
+    let client = Client::new(endpoints, options).context("join")?;
     let mut said = None::<Instant>;
     loop {
         if core.stopping.is_cancelled() || core.book.has_members() {

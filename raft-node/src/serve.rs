@@ -91,6 +91,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             user_requests_burst: config.user_rate_burst,
             ..Limits::default()
         },
+        accounts: config.accounts.clone(),
     };
     descriptors::make_room(api.limits.connections_max);
     let drain_timeout = api.limits.shutdown_grace + DRAIN_MARGIN;

@@ -236,10 +236,11 @@ pub async fn start<L: LogStore, S: StateStore>(
     });
     spawn_vital("the peers' server", on_fatal.clone(), peers);
     let (starting, initial, endpoints) = (core.clone(), config.initial_cluster.clone(), config.join.clone());
+    let token = config.accounts.root_token.as_ref().map(|token| token.text().to_owned());
     tokio::spawn(async move {
         let started = match endpoints.is_empty() {
             true => bootstrap(starting, &initial).await,
-            false => join(starting, own, &endpoints, on_cluster_id).await,
+            false => join(starting, own, &endpoints, token, on_cluster_id).await,
         };
         if let Err(error) = started {
             on_fatal(format!("{error:#}"));

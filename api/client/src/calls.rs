@@ -11,8 +11,8 @@ use crate::error::Error;
 use crate::path::{path, with_query};
 use crate::wire::{
     Batch, BatchMessage, Change, Cluster, Member, MemberList, Message, MessageEdit, MessagePage, NewLeader, NewMessage,
-    NewNode, NewRoom, NewUser, PutMember, RevisionList, Role, Room, RoomList, Sent, SentBatch, Transfer, User,
-    UserList, Verification,
+    NewNode, NewRoom, NewSession, NewUser, PutMember, RevisionList, Role, Room, RoomList, Sent, SentBatch, Session,
+    Transfer, User, UserList, Verification,
 };
 
 const JSON: &str = "application/json";
@@ -82,6 +82,19 @@ impl Client {
 
     pub async fn delete_user(&self, user: &str) -> Result<(), Error> {
         self.write_silently(Method::DELETE, path(&["users", user])?).await
+    }
+
+    /// Signs in. Go on with [`Client::with_token`]. A token that this client has already must be a good one.
+    pub async fn sign_in(&self, session: &NewSession) -> Result<Session, Error> {
+        // Repeated, it makes another session, and the one whose token nobody has ends by itself.
+        let request = Request::change(Method::POST, path(&["sessions"])?, Some(json(session)));
+        decode(&self.execute(&request).await?, true)
+    }
+
+    /// Ends the session of this client's token.
+    pub async fn sign_out(&self) -> Result<(), Error> {
+        let request = Request::sign_out(path(&["sessions", "current"])?);
+        self.execute(&request).await.map(drop)
     }
 
     pub async fn create_room(&self, room: &NewRoom) -> Result<Room, Error> {

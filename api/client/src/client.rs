@@ -11,7 +11,7 @@ use crate::path;
 use crate::route::Route;
 
 /// How a client behaves. `Options::default()` is open mode's administrator with the usual times.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Options {
     /// The acting user in open mode (`X-Quorate-User`); none: `root`.
     pub user: Option<String>,
@@ -26,6 +26,20 @@ pub struct Options {
     /// A stream that gives nothing for so long is taken for dead. Default 20 s: nodes send a
     /// bookmark every 15 s at the latest.
     pub stream_idle: Duration,
+}
+
+/// Without the token.
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options")
+            .field("user", &self.user)
+            .field("token", &self.token.as_ref().map(|_| "…"))
+            .field("deadline", &self.deadline)
+            .field("attempt", &self.attempt)
+            .field("connect", &self.connect)
+            .field("stream_idle", &self.stream_idle)
+            .finish()
+    }
 }
 
 impl Default for Options {
@@ -123,6 +137,23 @@ impl Client {
         let identity = identity(user, self.options.token.as_deref())?;
         Ok(Self {
             identity,
+            ..self.clone()
+        })
+    }
+
+    /// The same client with a session's or root's token, which alone says who asks; none: without any.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a token that cannot stand in a header.
+    pub fn with_token(&self, token: Option<&str>) -> Result<Self, Error> {
+        let options = Options {
+            user: None,
+            token: token.map(str::to_owned),
+            ..(*self.options).clone()
+        };
+        Ok(Self {
+            identity: identity(None, token)?,
+            options: Arc::new(options),
             ..self.clone()
         })
     }
@@ -264,6 +295,21 @@ mod tests {
         assert!(!format!("{headers:?}").contains("secret"), "a token is not for logs");
         assert!(identity(Some(""), None).is_err());
         assert!(identity(None, Some("a\nb")).is_err());
+    }
+
+    #[test]
+    fn a_token_takes_the_place_of_the_acting_user() {
+        let options = Options {
+            user: Some("ann".to_owned()),
+            ..Options::default()
+        };
+        let client = Client::new(&["a:1"], options).unwrap();
+        let signed_in = client.with_token(Some("secret")).unwrap();
+        assert!(!signed_in.identity.contains_key("x-quorate-user"));
+        assert_eq!(signed_in.identity[AUTHORIZATION], "Bearer secret");
+        assert!(!format!("{signed_in:?}").contains("secret"));
+        assert!(signed_in.with_token(None).unwrap().identity.is_empty());
+        assert!(client.with_token(Some("a\nb")).is_err());
     }
 
     #[test]

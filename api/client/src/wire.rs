@@ -454,6 +454,48 @@ pub struct Redacted {
     pub redacted_at: Option<String>,
 }
 
+/// Whoever signs in.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewSession {
+    #[schemars(with = "schema::Name")]
+    pub user: String,
+    #[schemars(with = "schema::Password")]
+    pub password: String,
+    /// What the session is for, in words.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "schema::Device")]
+    pub device: Option<String>,
+}
+
+/// Without the password.
+impl std::fmt::Debug for NewSession {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NewSession")
+            .field("user", &self.user)
+            .field("device", &self.device)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whoever has signed in. The token is not told again.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Session {
+    pub token: String,
+    pub expires_at: String,
+    pub user: String,
+}
+
+/// Without the token.
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session")
+            .field("user", &self.user)
+            .field("expires_at", &self.expires_at)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Reads an optional field of a request: absent is none (by `default`), null is an error.
 fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where

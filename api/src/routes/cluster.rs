@@ -56,7 +56,7 @@ pub(super) fn routes(table: Table) -> Table {
 pub(super) async fn get(call: Call) -> Result<Response, Problem> {
     // `level` is taken, as by every read, but there is only one: what this node knows.
     let params = call.params()?;
-    let intent = call.read_intent(&params)?.authenticated()?;
+    let intent = call.read_intent(&params)?.authenticated(&call).await?;
     let cluster = call.app.replica.cluster(intent.options.deadline).await;
     let response = reply::json(StatusCode::OK, &convert::cluster(cluster))?;
     Ok(response.with(X_LEVEL, HeaderValue::from_static("local")))

@@ -82,7 +82,7 @@ pub(super) async fn acquire(call: Call) -> Result<Response, Problem> {
     }
     let intent = call.write_intent()?;
     let lock = call.name("lock")?;
-    let intent = intent.authenticated()?;
+    let intent = intent.authenticated(&call).await?;
     if wait_ms > 0 {
         call.waiting()?;
     }

@@ -10,6 +10,7 @@ mod messages;
 mod metrics;
 mod nodes;
 mod rooms;
+mod sessions;
 mod stream;
 mod users;
 
@@ -48,6 +49,7 @@ pub(crate) fn build(app: Arc<App>) -> Router {
     for (all, one) in [("/v1/users", "/v1/users/{user}"), ("/api/users", "/api/users/{user}")] {
         table = users::routes(table, all, one);
     }
+    table = sessions::routes(table);
     table = rooms::routes(table);
     table = members::routes(table);
     table = messages::routes(table);

@@ -182,10 +182,11 @@ async fn hashed(
     password: Option<String>,
     user: &str,
 ) -> Result<(WriteIntent, Option<String>), Problem> {
-    let mut intent = intent.authenticated()?;
     let Some(password) = password else {
         return Ok((intent, None));
     };
+    // A hash is dear: nobody gets one who is not even a user.
+    let mut intent = intent.authenticated(call).await?;
     if intent.has_key() {
         let stand_in = call.app.hasher.stand_in(password.clone(), user).await?;
         intent.set_body_stand_in(without_password(call, &stand_in)?);

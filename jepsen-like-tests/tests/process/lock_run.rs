@@ -24,7 +24,8 @@ const RUN_WITHIN: Duration = Duration::from_secs(60);
 /// Says who it is, then works until it is killed; it does not listen to TERM.
 const FIRST: &str = r#"trap '' TERM; echo $$ > "$1.pid.new"; mv "$1.pid.new" "$1.pid"; while :; do date +%s%N > "$1.beat"; sleep 0.01; done"#;
 /// Looks whether the first still lives at the very moment at which it may begin.
-const SECOND: &str = r#"if kill -0 "$(cat "$1.pid")" 2>/dev/null; then echo alive; else echo dead; fi; echo "$QUORATE_LOCK_TOKEN""#;
+const SECOND: &str =
+    r#"if kill -0 "$(cat "$1.pid")" 2>/dev/null; then echo alive; else echo dead; fi; echo "$QUORATE_LOCK_TOKEN""#;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_first_command_is_dead_before_the_second_starts() {
@@ -37,7 +38,11 @@ async fn the_first_command_is_dead_before_the_second_starts() {
         }
         let leader = cluster.leader().await.unwrap();
         // The node of the first runner leads, or follows, in turn; it is paused, or cut off.
-        let node = if fault % 2 == 0 { leader } else { cluster.others(leader)[0] };
+        let node = if fault % 2 == 0 {
+            leader
+        } else {
+            cluster.others(leader)[0]
+        };
         let is_paused = fault / 2 % 2 == 0;
         let firsts: Vec<Runner> = (0..PAIRS_A_FAULT)
             .map(|pair| Runner::first(&cluster, node, &format!("lock-{fault}-{pair}")).unwrap())
@@ -46,7 +51,10 @@ async fn the_first_command_is_dead_before_the_second_starts() {
             first.wait_running().await.unwrap();
         }
         let others: Vec<String> = cluster.others(node).iter().map(|id| cluster.node(*id).url()).collect();
-        let seconds: Vec<Runner> = firsts.iter().map(|first| first.second(&cluster, &others).unwrap()).collect();
+        let seconds: Vec<Runner> = firsts
+            .iter()
+            .map(|first| first.second(&cluster, &others).unwrap())
+            .collect();
         match is_paused {
             true => cluster.pause(node).unwrap(),
             false => cluster.network().isolate(node),
@@ -55,7 +63,10 @@ async fn the_first_command_is_dead_before_the_second_starts() {
         for second in seconds {
             let second = second.unwrap();
             assert_eq!(second.code, Some(0), "{second:?}");
-            assert!(second.stdout.starts_with("dead\n"), "the first command lived on: {second:?}");
+            assert!(
+                second.stdout.starts_with("dead\n"),
+                "the first command lived on: {second:?}"
+            );
         }
         match is_paused {
             true => cluster.resume(node).unwrap(),
@@ -63,7 +74,11 @@ async fn the_first_command_is_dead_before_the_second_starts() {
         }
         for first in join_all(firsts.into_iter().map(Runner::finish)).await {
             let first = first.unwrap();
-            assert_eq!(first.code, Some(1), "the lock was lost, and the runner says so: {first:?}");
+            assert_eq!(
+                first.code,
+                Some(1),
+                "the lock was lost, and the runner says so: {first:?}"
+            );
         }
         cluster.wait_all_ready().await.unwrap();
         done += PAIRS_A_FAULT;
@@ -91,7 +106,19 @@ impl Runner {
     fn start(cluster: &Cluster, endpoints: &str, lock: &str, files: PathBuf, script: &str) -> Result<Self> {
         let path = files.to_str().context("a path of this test is text")?;
         let args = [
-            "--endpoints", endpoints, "lock", "run", lock, "--ttl", TTL, "--", "sh", "-c", script, "sh", path,
+            "--endpoints",
+            endpoints,
+            "lock",
+            "run",
+            lock,
+            "--ttl",
+            TTL,
+            "--",
+            "sh",
+            "-c",
+            script,
+            "sh",
+            path,
         ];
         Ok(Self {
             lock: lock.to_owned(),

@@ -30,6 +30,7 @@ mod paused_leader;
 mod refused_changes;
 mod replaced_node;
 mod sample_logs;
+mod sessions;
 mod snapshots;
 mod streams;
 mod versions;

@@ -9,13 +9,16 @@ mod history;
 mod import;
 mod lists;
 mod lock;
+mod login;
 mod man;
 mod node;
 mod output;
+mod password;
 mod progress;
 mod redact;
 mod revisions;
 mod room;
+mod root_token;
 mod send;
 mod serve;
 mod status;
@@ -40,7 +43,8 @@ const DEFAULT_ENDPOINTS: &str = "http://127.0.0.1:7101,http://127.0.0.1:7102,htt
 const EXAMPLES: &str = "\
 Examples:
   quorate status
-  quorate user create alice --display-name 'Alice L.'
+  quorate user create alice --display-name 'Alice L.' --password-stdin <alice.txt
+  export QUORATE_TOKEN=$(quorate login alice)
   quorate room create lobby --title 'The lobby'
   quorate send lobby 'hello, everyone' --as alice
   quorate edit lobby 1 'hello, all' --as alice
@@ -81,7 +85,7 @@ pub(crate) struct Global {
     /// `table` for people, `json` for programs
     #[arg(long, global = true, env = "QUORATE_OUTPUT", value_enum, default_value_t = Format::Table)]
     output: Format,
-    /// Act as this user; without it as the administrator, root
+    /// Act as this user (open mode; with a token he acts whose it is); without it as the administrator, root
     #[arg(
         long = "as",
         id = "acting-user",
@@ -93,7 +97,7 @@ pub(crate) struct Global {
     /// Give up after so long, failover and retries included: 10, 2.5, 500ms or 1m [default: 30; status 5; import, export 120; node add, node replace 600]
     #[arg(long, global = true, env = "QUORATE_TIMEOUT", value_name = "TIME", value_parser = parse_time)]
     timeout: Option<Duration>,
-    /// A session's bearer token
+    /// A session's token, from `quorate login`, or the administrator's
     #[arg(
         long,
         global = true,
@@ -119,6 +123,11 @@ enum Command {
     /// Create, show, list, update and delete users
     #[command(subcommand)]
     User(user::User),
+    /// Sign in with a password, and print the token for --token
+    Login(login::Login),
+    /// Sign out: end the session of the token
+    #[command(after_help = login::LOGOUT_EXAMPLES)]
+    Logout,
     /// Create, show, list, update and delete rooms, and their members
     #[command(subcommand)]
     Room(room::Room),
@@ -185,6 +194,24 @@ fn execute(cli: Cli, output: &Output) -> Result<(), Failure> {
             block_on(node.run(global.client(USUAL_DEADLINE)?, timeout, output))
         }
         Command::User(user) => block_on(user.run(global.client(USUAL_DEADLINE)?, output)),
+        Command::Login(login) => {
+            if global.acting.is_some() || global.idempotency_key.is_some() {
+                return Err(Failure::Usage(
+                    "login takes the user as its argument, and no key: leave --as and --idempotency-key out".into(),
+                ));
+            }
+            // A token that has ended is what somebody comes with who signs in again.
+            let global = Global { token: None, ..global };
+            block_on(login.run(global.client(USUAL_DEADLINE)?, output))
+        }
+        Command::Logout => {
+            if global.token.is_none() {
+                return Err(Failure::Usage(
+                    "logout ends the session of a token: give --token, or QUORATE_TOKEN".into(),
+                ));
+            }
+            block_on(login::logout(global.client(USUAL_DEADLINE)?, output))
+        }
         Command::Room(room) => {
             let acting = global.acting.clone();
             block_on(room.run(global.client(USUAL_DEADLINE)?, acting, output))

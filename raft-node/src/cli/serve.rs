@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use quorate_api::{Accounts, SESSION_TTL_MS};
 use quorate_state_machine::VERSION_MAX;
 use raft_node::config::{
     self, Config, ELECTION_TIMEOUT_MAX_MS, ELECTION_TIMEOUT_MIN_MS, HEARTBEAT_INTERVAL_MS, InvalidConfig,
@@ -15,6 +16,7 @@ use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 
 use super::exit::Failure;
+use super::root_token;
 
 /// openraft tells of each failed heartbeat; what an operator needs of it, the node says itself.
 const LOG_FILTER: &str = "info,openraft=error";
@@ -106,12 +108,28 @@ struct Settings {
     #[arg(long, env = "QUORATE_INSECURE_LISTEN", value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true")]
     insecure_listen: Option<bool>,
+    /// `on`: whoever has no token is refused. `open`: anyone is who he says, and listens on loopback [default: open]
+    #[arg(long, env = "QUORATE_AUTH", value_enum)]
+    auth: Option<Auth>,
+    /// Holds the administrator's token, the same on all nodes; else it is taken from QUORATE_ROOT_TOKEN
+    #[arg(long, env = "QUORATE_ROOT_TOKEN_FILE", value_name = "FILE")]
+    root_token_file: Option<PathBuf>,
+    /// How long a user stays signed in: 90s, 15m, 12h, 30d [default: 30d]
+    #[arg(long, env = "QUORATE_SESSION_TTL", value_name = "TIME")]
+    session_ttl: Option<String>,
     /// [default: text on a terminal, else json]
     #[arg(long, env = "QUORATE_LOG_FORMAT", value_enum)]
     log_format: Option<LogFormat>,
     /// Which events are logged, such as info or info,raft_node=debug [default: info,openraft=error]
     #[arg(long, env = "QUORATE_LOG_FILTER", value_name = "FILTER")]
     log_filter: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Auth {
+    Open,
+    On,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Deserialize)]
@@ -129,11 +147,12 @@ impl Serve {
             None => self.settings,
         };
         let (format, filter) = (settings.log_format, settings.log_filter.clone());
+        let unguarded = settings.root_token_file.as_deref().and_then(root_token::advice);
         let config = settings
             .into_config()
             .map_err(|error| Failure::Usage(error.to_string()))?;
         start_logging(format, filter.as_deref())?;
-        for advice in config.advice() {
+        for advice in unguarded.into_iter().chain(config.advice()) {
             tracing::warn!("{advice}");
         }
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -169,6 +188,9 @@ impl Settings {
             election_timeout_max_ms: self.election_timeout_max_ms.or(other.election_timeout_max_ms),
             cluster_version_max: self.cluster_version_max.or(other.cluster_version_max),
             insecure_listen: self.insecure_listen.or(other.insecure_listen),
+            auth: self.auth.or(other.auth),
+            root_token_file: self.root_token_file.or(other.root_token_file),
+            session_ttl: self.session_ttl.or(other.session_ttl),
             log_format: self.log_format.or(other.log_format),
             log_filter: self.log_filter.or(other.log_filter),
         }
@@ -198,6 +220,11 @@ impl Settings {
             None => (format!("http://{client_addr}"), peer_addr.to_string()),
         };
         let advertise_client_url = self.advertise_client_url.unwrap_or(own_url);
+        let root_token = root_token::find(
+            self.root_token_file.as_deref(),
+            std::env::var(root_token::VARIABLE).ok(),
+        )?;
+        let session_ttl_ms = self.session_ttl.map_or(Ok(SESSION_TTL_MS), |text| parse_ttl(&text))?;
         let config = Config {
             id,
             data_dir: required(self.data_dir, "data-dir")?,
@@ -218,10 +245,36 @@ impl Settings {
             election_timeout_max_ms: self.election_timeout_max_ms.unwrap_or(ELECTION_TIMEOUT_MAX_MS),
             cluster_version_max: self.cluster_version_max.unwrap_or(VERSION_MAX),
             insecure_listen: self.insecure_listen.unwrap_or(false),
+            accounts: Accounts {
+                enforced: self.auth == Some(Auth::On),
+                root_token,
+                session_ttl_ms,
+            },
         };
         config.check()?;
         Ok(config)
     }
+}
+
+/// A number and a unit, in milliseconds.
+fn parse_ttl(text: &str) -> Result<u64, InvalidConfig> {
+    let unit_ms = |unit| match unit {
+        "s" => Some(1000_u64),
+        "m" => Some(60 * 1000),
+        "h" => Some(60 * 60 * 1000),
+        "d" => Some(24 * 60 * 60 * 1000),
+        _ => None,
+    };
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let number = text[..digits].parse::<u64>().ok();
+    number
+        .zip(unit_ms(&text[digits..]))
+        .and_then(|(number, unit_ms)| number.checked_mul(unit_ms))
+        .ok_or_else(|| {
+            InvalidConfig(format!(
+                "session-ttl: {text:?} is not a time such as 90s, 15m, 12h or 30d"
+            ))
+        })
 }
 
 fn required<T>(value: Option<T>, name: &str) -> Result<T, InvalidConfig> {
@@ -340,7 +393,7 @@ mod tests {
             .filter_map(clap::Arg::get_long)
             .filter(|l| *l != "help")
             .collect();
-        assert_eq!(flags.len(), 21);
+        assert_eq!(flags.len(), 24);
         for argument in command
             .get_arguments()
             .filter(|argument| argument.get_long() != Some("help"))
@@ -365,12 +418,75 @@ mod tests {
              initial_cluster = \"{CLUSTER}\"\nadvertise_client_url = \"u\"\nadvertise_peer_addr = \"p\"\n\
              heartbeat_interval_ms = 1\nelection_timeout_min_ms = 2\nelection_timeout_max_ms = 3\n\
              user_rate_limit = 4\nuser_rate_burst = 5\n\
-             cluster_version_max = 1\ninsecure_listen = true\nlog_format = \"json\"\nlog_filter = \"debug\"\n"
+             cluster_version_max = 1\ninsecure_listen = true\nlog_format = \"json\"\nauth = \"on\"\n\
+             root_token_file = \"t\"\nsession_ttl = \"1d\"\nlog_filter = \"debug\"\n"
         );
         let full = parse_file(&text).expect("every key");
         assert_eq!(Settings::default().or(full.clone()), full);
         assert_eq!(full.clone().or(Settings::default()), full);
         assert_eq!(full.clone().or(file()), full);
+    }
+
+    #[test]
+    fn accounts_are_enforced_with_a_root_token_from_a_file() {
+        let config = file().into_config().expect("a good configuration");
+        assert!(!config.accounts.enforced && config.accounts.root_token.is_none());
+        assert_eq!(config.accounts.session_ttl_ms, 30 * 24 * 3600 * 1000);
+
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("token");
+        std::fs::write(&path, "0123456789abcdef0123456789abcdef\n").expect("a file");
+        let flags = [
+            "--auth",
+            "on",
+            "--session-ttl",
+            "12h",
+            "--root-token-file",
+            path.to_str().expect("UTF-8"),
+        ];
+        let config = line(&flags).or(file()).into_config().expect("a good configuration");
+        assert!(config.accounts.enforced);
+        assert_eq!(config.accounts.session_ttl_ms, 12 * 3600 * 1000);
+        assert_eq!(
+            config.accounts.root_token.expect("it was read").text(),
+            "0123456789abcdef0123456789abcdef"
+        );
+        let without = line(&["--auth", "on"]).or(file()).into_config();
+        assert!(without.expect_err("no token").to_string().contains("root-token-file"));
+    }
+
+    #[test]
+    fn a_sessions_time_has_a_unit_and_bounds() {
+        for (text, ms) in [
+            ("1s", 1000),
+            ("90s", 90_000),
+            ("15m", 900_000),
+            ("1h", 3_600_000),
+            ("2d", 172_800_000),
+        ] {
+            assert_eq!(parse_ttl(text), Ok(ms));
+        }
+        for text in [
+            "",
+            "1",
+            "s",
+            "-1s",
+            "1.5h",
+            "1w",
+            "1 d",
+            "99999999999999999999d",
+            "999999999999999999d",
+        ] {
+            assert!(parse_ttl(text).is_err(), "{text:?}");
+        }
+        let said = |ttl: &str| {
+            line(&["--session-ttl", ttl])
+                .or(file())
+                .into_config()
+                .expect_err(ttl)
+                .to_string()
+        };
+        assert!(said("0s").contains("session-ttl") && said("400d").contains("session-ttl"));
     }
 
     #[test]

@@ -8,9 +8,11 @@ use serde_json::Value;
 use super::exit::Failure;
 use super::lists;
 use super::output::Output;
+use super::password;
 
 const EXAMPLES: &str = "Examples:
   quorate user create alice --display-name 'Alice L.' --email alice@example.org
+  quorate user create bob --password-stdin <bob.txt
   quorate user update alice --attributes '{\"team\": \"blue\", \"old\": null}'
   quorate user list --output json";
 
@@ -27,6 +29,9 @@ pub(crate) enum User {
         /// A JSON object
         #[arg(long, value_name = "JSON", value_parser = parse_object)]
         attributes: Option<Attributes>,
+        /// Ask for a password to sign in with, or read it from one line of standard input
+        #[arg(long)]
+        password_stdin: bool,
     },
     /// Show a user
     Show { user: String },
@@ -49,6 +54,12 @@ pub(crate) enum User {
         /// A JSON object that is merged in; null removes a key
         #[arg(long, value_name = "JSON", value_parser = parse_object)]
         attributes: Option<Attributes>,
+        /// Ask for a new password, or read it from one line of standard input; the user's other sessions end
+        #[arg(long, conflicts_with = "no_password")]
+        password_stdin: bool,
+        /// Remove the password: the user's other sessions end, and he cannot sign in any more
+        #[arg(long)]
+        no_password: bool,
     },
     /// Delete a user
     Delete { user: String },
@@ -62,12 +73,13 @@ impl User {
                 display_name,
                 email,
                 attributes,
+                password_stdin,
             } => {
                 let new = NewUser {
                     user,
                     display_name,
                     email,
-                    password: None,
+                    password: if password_stdin { Some(password::read()?) } else { None },
                     attributes,
                 };
                 show(&client.create_user(&new).await?, output)
@@ -102,7 +114,14 @@ impl User {
                 email,
                 no_email,
                 attributes,
+                password_stdin,
+                no_password,
             } => {
+                let password = match (no_password, password_stdin) {
+                    (true, _) => Some(Value::Null),
+                    (false, true) => Some(password::read()?.into()),
+                    (false, false) => None,
+                };
                 let patch = patch([
                     ("display_name", display_name.map(Value::from)),
                     (
@@ -114,6 +133,7 @@ impl User {
                         },
                     ),
                     ("attributes", attributes.map(Value::from)),
+                    ("password", password),
                 ])?;
                 show(&client.update_user(&user, &patch).await?, output)
             }

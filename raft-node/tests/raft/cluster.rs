@@ -116,6 +116,7 @@ impl Cluster {
             election_timeout_min_ms: 300,
             election_timeout_max_ms: 600,
             insecure_listen: false,
+            accounts: quorate_api::Accounts::default(),
         };
         let metrics = Metrics::new(&Registry::new()).unwrap();
         let free = Arc::new(AtomicU64::new(1 << 30));

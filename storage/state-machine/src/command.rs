@@ -245,12 +245,16 @@ pub struct Home {
 }
 
 impl Command {
-    /// What is decided can be answered again. A session's token is told once, to whoever signed in; and what
-    /// the nodes themselves propose, they propose until it is so.
+    /// What is decided can be answered again. A session's token is told once, to whoever signed in, and who has
+    /// signed out can ask nothing again; and what the nodes themselves propose, they propose until it is so.
     pub fn takes_key(&self) -> bool {
         !matches!(
             self,
-            Command::CreateSession { .. } | Command::AbandonLock { .. } | Command::DropWaiters { .. } | Command::Tick
+            Command::CreateSession { .. }
+                | Command::EndSession
+                | Command::AbandonLock { .. }
+                | Command::DropWaiters { .. }
+                | Command::Tick
         )
     }
 

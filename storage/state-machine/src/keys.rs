@@ -669,4 +669,76 @@ mod tests {
             "00000001410000000000000007000000000000000361"
         );
     }
+
+    #[test]
+    fn golden_of_sessions() {
+        let hex = |key: Key<'_>| {
+            let bytes = key.encode(SpaceId::MAIN);
+            bytes.iter().map(|b| format!("{b:02x}")).collect::<String>()
+        };
+        let user = UserId(3);
+        let token = TokenHash([0xab; 32]);
+        assert_eq!(hex(Key::Session { token }), format!("0000000112{}", "ab".repeat(32)));
+        let began = Revision(8);
+        assert_eq!(
+            hex(Key::UserSession { user, began }),
+            "000000011300000000000000030000000000000008"
+        );
+        assert_eq!(
+            hex(Key::Expiry {
+                at_ms: 9,
+                what: Expiring::Session(user, began)
+            }),
+            "000000014200000000000000090300000000000000030000000000000008"
+        );
+    }
+
+    /// A session's token sorts by its bytes, a user's sessions by when they began, and what expires by its time.
+    #[test]
+    fn sessions_sort_as_they_must_and_stay_in_their_group() {
+        let space = SpaceId::MAIN;
+        let sorted = |keys: &[Key<'_>]| {
+            let bytes: Vec<_> = keys.iter().map(|key| key.encode(space)).collect();
+            for (bytes, key) in bytes.iter().zip(keys) {
+                assert_eq!(Key::decode(bytes), Some((space, *key)));
+                // Neither less nor more.
+                assert_eq!(Key::decode(&bytes[..bytes.len() - 1]), None);
+                assert_eq!(Key::decode(&[bytes.as_slice(), &[0]].concat()), None);
+            }
+            assert!(bytes.is_sorted_by(|a, b| a < b), "{keys:?}");
+        };
+        sorted(&[
+            Key::Session {
+                token: TokenHash([0; 32]),
+            },
+            Key::Session {
+                token: TokenHash([1; 32]),
+            },
+            Key::Session {
+                token: TokenHash([255; 32]),
+            },
+        ]);
+        let of = |user, began| Key::UserSession {
+            user: UserId(user),
+            began: Revision(began),
+        };
+        sorted(&[of(1, 1), of(1, 256), of(1, u64::MAX), of(2, 0)]);
+        let at = |at_ms, user| Key::Expiry {
+            at_ms,
+            what: Expiring::Session(UserId(user), Revision(1)),
+        };
+        let lock = |at_ms| Key::Expiry {
+            at_ms,
+            what: Expiring::Lock(LockId(9)),
+        };
+        sorted(&[at(1, 1), at(1, 2), lock(2), at(2, 1), at(u64::MAX, 0)]);
+        let group = Group::UserSessions { user: UserId(1) }.range(space);
+        assert!(group.contains(&of(1, 0).encode(space)) && group.contains(&of(1, u64::MAX).encode(space)));
+        assert!(!group.contains(&of(0, u64::MAX).encode(space)) && !group.contains(&of(2, 0).encode(space)));
+        assert!(
+            Group::Expiries
+                .range(space)
+                .contains(&at(u64::MAX, u64::MAX).encode(space))
+        );
+    }
 }

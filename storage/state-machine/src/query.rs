@@ -4,6 +4,7 @@
 
 mod changes;
 mod check;
+mod credentials;
 mod history;
 mod lists;
 mod locks;
@@ -15,7 +16,7 @@ use crate::event::Event;
 use crate::ids::{Epoch, LockId, Position, Revision, Seq, SpaceId};
 use crate::keys::{Group, Key};
 use crate::read::Reader;
-use crate::rejection::{Code, Fatal, Rejection, Stop, settle};
+use crate::rejection::{Fatal, Rejection, Stop, settle};
 use crate::rows::{SystemRow, TimersRow};
 use crate::view::View;
 
@@ -67,6 +68,8 @@ pub enum QueryBody {
     },
     /// Nothing but epoch and revision: what `X-Quorate-Position` says.
     Position,
+    /// Who the caller is: a session says it by its token only.
+    Caller,
     /// A message's earlier texts, oldest first, after the cursor (the rev of the last of the page before).
     MessageRevisions {
         room: String,
@@ -150,6 +153,8 @@ pub enum Answer {
         room: crate::ids::RoomId,
     },
     Position,
+    /// A user's name, or `root`.
+    Caller(String),
     MessageRevisions {
         revisions: Vec<MessageRevision>,
         next: Option<Revision>,
@@ -223,13 +228,14 @@ fn answer<V: View + ?Sized>(read: &Reader<'_, V>, system: &SystemRow, query: &Qu
         QueryBody::Messages { room, from, limit } => history::page(read, &who, room, *from, *limit),
         QueryBody::RoomChanges { room, after, limit } => changes::room(read, system, &who, room, *after, *limit),
         QueryBody::Position => Ok(Answer::Position),
+        QueryBody::Caller => Ok(Answer::Caller(who.name)),
         QueryBody::MessageRevisions {
             room,
             seq,
             after,
             limit,
         } => revisions::of_message(read, &who, room, *seq, *after, *limit),
-        QueryBody::Credentials { .. } => Err(Stop::refused(Code::NotFound, "not built yet")),
+        QueryBody::Credentials { user } => credentials::credentials(read, &who, user),
         QueryBody::Lock { lock } => locks::lock(read, system, lock),
         QueryBody::Locks { after, limit } => locks::locks(read, system, after.as_deref(), *limit),
         QueryBody::LockWait { lock, since } => locks::wait(read, system, *lock, *since),

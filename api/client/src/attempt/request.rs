@@ -28,6 +28,8 @@ enum Repetition {
     Keyed(String),
     /// A change whose every attempt asks for the same, and is decided anew.
     Idempotent,
+    /// The same, but whoever has asked for it can ask nothing more.
+    SignOut,
 }
 
 impl Request {
@@ -65,6 +67,13 @@ impl Request {
         }
     }
 
+    pub(crate) fn sign_out(path: String) -> Self {
+        Self {
+            repetition: Repetition::SignOut,
+            ..Self::change(Method::DELETE, path, None)
+        }
+    }
+
     pub(crate) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.insert(name, value);
         self
@@ -82,16 +91,19 @@ impl Request {
     pub(super) fn key(&self) -> Option<&String> {
         match &self.repetition {
             Repetition::Keyed(key) => Some(key),
-            Repetition::Read | Repetition::Idempotent => None,
+            Repetition::Read | Repetition::Idempotent | Repetition::SignOut => None,
         }
     }
 
-    /// After an attempt that may have removed it, "there is no such thing" says that it did. (With a
+    /// After an attempt that may have removed it, "there is no such thing" says that it did, and after a sign-out
+    /// "there is no such session". (With a
     /// key the node remembers what it did, and answers that.)
     pub(super) fn is_done_by(&self, status: StatusCode, uncertain: bool) -> bool {
-        uncertain
-            && status == StatusCode::NOT_FOUND
-            && self.method == Method::DELETE
-            && matches!(self.repetition, Repetition::Idempotent)
+        let gone = match self.repetition {
+            Repetition::Idempotent if self.method == Method::DELETE => StatusCode::NOT_FOUND,
+            Repetition::SignOut => StatusCode::UNAUTHORIZED,
+            Repetition::Read | Repetition::Keyed(_) | Repetition::Idempotent => return false,
+        };
+        uncertain && status == gone
     }
 }

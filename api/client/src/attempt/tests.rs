@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json as value;
 
 use crate::testing::{FakeNode, Received, Reply, dead_url, json, problem};
-use crate::wire::{BatchMessage, ChangeKind, ChangeStep, NewMessage, NewNode, NewUser};
+use crate::wire::{BatchMessage, ChangeKind, ChangeStep, NewMessage, NewNode, NewSession, NewUser};
 use crate::{Client, Error, Level, Options, PageFrom};
 
 fn client(urls: &[&str]) -> Client {
@@ -556,4 +556,67 @@ fn cluster_of(id: u64, url: &str) -> serde_json::Value {
 
 fn user() -> serde_json::Value {
     value!({"user": "alice", "id": 7, "display_name": "Alice", "created_at": "2026-01-01T00:00:00.000Z", "rev": 1})
+}
+
+#[tokio::test]
+async fn signing_in_and_out_take_no_key() {
+    let node = FakeNode::start(|request, _| match request.method.as_str() {
+        "POST" => json(
+            201,
+            value!({"token": "qst_1", "expires_at": "2026-01-01T00:00:00.000Z", "user": "ann"}),
+        ),
+        _ => Reply::Whole(204, Vec::new(), String::new()),
+    })
+    .await;
+    let client = client(&[&node.url]);
+    let session = NewSession {
+        user: "ann".to_owned(),
+        password: "secret".to_owned(),
+        device: None,
+    };
+    assert!(!format!("{session:?}").contains("secret"));
+    let signed_in = client.sign_in(&session).await.unwrap();
+    assert_eq!((signed_in.token.as_str(), signed_in.user.as_str()), ("qst_1", "ann"));
+    assert!(!format!("{signed_in:?}").contains("qst_1"));
+    client
+        .with_token(Some(&signed_in.token))
+        .unwrap()
+        .sign_out()
+        .await
+        .unwrap();
+
+    let received = node.received();
+    assert_eq!(received[0].body, r#"{"user":"ann","password":"secret"}"#);
+    assert_eq!(received[0].path, "/v1/sessions");
+    assert_eq!(
+        (received[1].method.as_str(), received[1].path.as_str()),
+        ("DELETE", "/v1/sessions/current")
+    );
+    assert_eq!(received[1].headers["authorization"], "Bearer qst_1");
+    assert!(
+        received
+            .iter()
+            .all(|request| !request.headers.contains_key("idempotency-key"))
+    );
+}
+
+/// Whoever has signed out is nobody: that is what a second attempt hears when the first one was applied.
+#[tokio::test]
+async fn a_sign_out_whose_answer_was_lost_is_settled_by_the_401_after_it() {
+    for lost in [true, false] {
+        let node = FakeNode::start(move |_, n| match n {
+            0 if lost => Reply::Close,
+            _ => refused(401, "unauthenticated", "not_applied"),
+        })
+        .await;
+        let ended = client(&[&node.url]).sign_out().await;
+        assert_eq!(ended.is_ok(), lost, "{ended:?}");
+    }
+    // Another repeated change is not settled by it.
+    let node = FakeNode::start(|_, n| match n {
+        0 => Reply::Close,
+        _ => refused(401, "unauthenticated", "not_applied"),
+    })
+    .await;
+    assert!(client(&[&node.url]).remove_node(3).await.is_err());
 }

@@ -87,6 +87,11 @@ words! {
     MessageSeq { "type": "integer", "minimum": 1, "maximum": NUMBER_MAX, "examples": [3] }
     /// The number of the last change, over the whole store.
     Rev { "type": "integer", "minimum": 0, "maximum": NUMBER_MAX, "examples": [42] }
+    /// What a session is for: a label of 1 to 128 bytes without control characters.
+    Device {
+        "type": "string", "minLength": 1, "maxLength": 128, "pattern": LABEL_PATTERN, "format": "quorate-device",
+        "examples": ["phone"]
+    }
     /// Who wants a lock: a label for people, 1 to 128 bytes without control characters.
     LockOwner {
         "type": "string", "minLength": 1, "maxLength": 128, "pattern": LABEL_PATTERN, "format": "quorate-owner",

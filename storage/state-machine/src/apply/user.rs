@@ -2,10 +2,11 @@
 //!
 //! The name `root` counts as taken. A deleted user's name can be used again, by a new user with a
 //! new id: memberships go with the deleted one, and client ids and idempotency keys are looked up
-//! by id. His messages keep his name.
+//! by id. His messages keep his name. His sessions go with him, and with his password.
 
 use super::context::{Context, Done};
 use super::outcome::Response;
+use super::session::{self, Spared};
 use crate::attributes;
 use crate::command::Patch;
 use crate::entity::RoomKind;
@@ -80,11 +81,14 @@ pub(super) fn update<V: View>(
     if row != before {
         row.rev = context.rev;
         context.put(Key::User { user: id }, &row);
+        if row.password_hash != before.password_hash {
+            session::end_all(context, id, Spared::Own)?;
+        }
     }
     Ok(Done::new(Response::User(row.entity(id))))
 }
 
-/// Deletes the user and ends his memberships. Refused (409) while he is the last owner of a room
+/// Deletes the user and ends his memberships and sessions. Refused (409) while he is the last owner of a room
 /// that is not direct, or in more rooms than one command may leave.
 pub(super) fn delete<V: View>(context: &mut Context<'_, V>, name: &str) -> Result<Done, Stop> {
     let (id, _) = own(context, name)?;
@@ -118,6 +122,7 @@ pub(super) fn delete<V: View>(context: &mut Context<'_, V>, name: &str) -> Resul
         );
     }
     context.delete_group(rooms);
+    session::end_all(context, id, Spared::None)?;
     context.delete(Key::UserName { name });
     context.delete(Key::User { user: id });
     Ok(Done::new(Response::Deleted))

@@ -48,7 +48,7 @@ pub(super) fn query(query: &Query) -> Result<(), Rejection> {
         QueryBody::Message { room, seq: Seq(_) } => names::check("room", room),
         QueryBody::Credentials { user } => names::check("user", user),
         QueryBody::Lock { lock } => names::check("lock", lock),
-        QueryBody::Position | QueryBody::LockWait { .. } => Ok(()),
+        QueryBody::Position | QueryBody::Caller | QueryBody::LockWait { .. } => Ok(()),
     }
 }
 

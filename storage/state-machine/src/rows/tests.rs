@@ -685,3 +685,79 @@ fn outcomes() {
         assert_eq!(Outcome::decode(&outcome.encode()).unwrap(), outcome);
     }
 }
+
+#[test]
+fn sessions() {
+    golden(
+        SessionRow {
+            user: UserId(1),
+            began: Revision(300),
+            device: Some("d".to_owned()),
+            created_at_ms: 2,
+            expires_ms: 3,
+        },
+        "210101fb2c010101640203",
+    );
+    golden(
+        UserSessionRow {
+            token: TokenHash([0xab; 32]),
+        },
+        "2201abababababababababababababababababababababababababababababababab",
+    );
+    golden(ExpiryRow {}, "1f01");
+    golden(
+        TimersRow {
+            next_ms: Some(1),
+            locks: 2,
+            sessions: 3,
+        },
+        "1e0101010203",
+    );
+}
+
+#[test]
+fn commands_of_sessions() {
+    let name = || "n".to_owned();
+    let envelope = |caller, command| Envelope {
+        space: SpaceId::MAIN,
+        caller,
+        request_id: "r".to_owned(),
+        idempotency: None,
+        conditions: Conditions::default(),
+        command,
+    };
+    let token = TokenHash([0xab; 32]);
+    let create = Command::CreateSession {
+        user: name(),
+        password_hash: name(),
+        token,
+        device: Some(name()),
+        ttl_ms: 300,
+    };
+    for (envelope, bytes) in [
+        (
+            envelope(Caller::Root, create),
+            "010101000172000000000c016e016eabababababababababababababababababababababababababababababababab01016efb2c01",
+        ),
+        (
+            envelope(Caller::Session(token), Command::EndSession),
+            "01010102abababababababababababababababababababababababababababababababab0172000000000d",
+        ),
+    ] {
+        assert_eq!(hex(&envelope.encode()), bytes, "{envelope:?}");
+        assert_eq!(Envelope::decode(&envelope.encode()).unwrap(), envelope);
+    }
+    let outcome = Outcome {
+        response: Ok(Response::SessionCreated {
+            user: name(),
+            expires_at_ms: 3,
+        }),
+        replayed: false,
+        epoch: Epoch(1),
+        revision: Revision(9),
+        events: Vec::new(),
+        topics: Vec::new(),
+    };
+    assert_eq!(hex(&outcome.encode()), "03010008016e03000109");
+    assert_eq!(Outcome::decode(&outcome.encode()).unwrap(), outcome);
+}

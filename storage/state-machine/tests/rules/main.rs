@@ -11,5 +11,6 @@ mod overlay;
 mod properties;
 mod random;
 mod scripts;
+mod sessions;
 mod show;
 mod world;

@@ -176,7 +176,7 @@ proptest! {
             {
                 continue;
             }
-            // Unless he deleted himself, or signed out: then he is nobody.
+            // Unless he deleted himself: then he is nobody.
             let caller_lives = world.query(command.caller.clone(), QueryBody::Position).answer.is_ok();
             let again = world.apply(*meta, command);
             prop_assert_eq!(&world.memory, &before, "{:?}", command);

@@ -142,18 +142,20 @@ fn token() -> impl Strategy<Value = TokenHash> {
 }
 
 fn session_command() -> impl Strategy<Value = Command> {
-    let set_password = user().prop_map(|user| Command::UpdateUser {
+    let hash = || prop_oneof![3 => Just("hash".to_owned()), 1 => Just("other".to_owned())];
+    let password = prop_oneof![5 => hash().prop_map(Patch::Set), 1 => Just(Patch::Remove)];
+    let set_password = (user(), password).prop_map(|(user, password_hash)| Command::UpdateUser {
         user,
         display_name: Patch::Keep,
         email: Patch::Keep,
-        password_hash: Patch::Set("hash".to_owned()),
+        password_hash,
         attributes: Patch::Keep,
     });
     prop_oneof![
         2 => set_password,
-        4 => (user(), token(), 1000..5000u64).prop_map(|(user, token, ttl_ms)| Command::CreateSession {
+        4 => (user(), hash(), token(), 1000..5000u64).prop_map(|(user, password_hash, token, ttl_ms)| Command::CreateSession {
             user,
-            password_hash: "hash".to_owned(),
+            password_hash,
             token,
             device: None,
             ttl_ms,

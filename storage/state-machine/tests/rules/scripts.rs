@@ -512,6 +512,7 @@ fn query(verb: &str, part: &mut Part) -> Option<QueryBody> {
             QueryBody::RoomChanges { room, after, limit }
         }
         "position" => QueryBody::Position,
+        "who-am-i" => QueryBody::Caller,
         "revisions" => QueryBody::MessageRevisions {
             limit: limit(),
             room: word(part),

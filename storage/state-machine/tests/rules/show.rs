@@ -127,6 +127,7 @@ pub(crate) fn answer(answered: &Answered) -> Vec<String> {
             vec![format!("granted token={} expires={expires_ms}", self::token(*token))]
         }
         Answer::LockWait(LockWait::Over) => vec!["over".to_owned()],
+        Answer::Caller(name) => vec![name.clone()],
         Answer::Position => vec![format!("epoch {} revision {}", answered.epoch, answered.revision)],
     }
 }
