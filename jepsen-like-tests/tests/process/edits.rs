@@ -176,7 +176,7 @@ async fn a_stream_tells_of_each_edit_once_while_the_leader_dies() {
 
     // The rest from the node that was dead.
     let total = KEYED as usize + written.changes.len();
-    let missing = total - reader.delivered.len();
+    let missing = total.saturating_sub(reader.delivered.len());
     reader.read(&cluster, leader, missing).await;
     judge(&cluster, &reader.delivered, &written).await;
     cluster.verify().await.unwrap();
