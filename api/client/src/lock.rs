@@ -31,8 +31,9 @@ impl Client {
         let begun = Instant::now();
         let wait = Duration::from_millis(wanted.wait_ms.unwrap_or(0));
         let until = begun + wait + self.options.deadline;
+        // As the caller says it the first time: under his own key a repetition must be the same request.
+        let mut left = wait;
         loop {
-            let left = wait.saturating_sub(begun.elapsed());
             let asked = Instant::now();
             let body = AcquireLock {
                 wait_ms: (!left.is_zero()).then_some(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
@@ -64,6 +65,7 @@ impl Client {
                 return Err(error);
             }
             tokio::time::sleep(ASK_AGAIN_AFTER).await;
+            left = wait.saturating_sub(begun.elapsed());
         }
     }
 

@@ -71,6 +71,10 @@ pub(crate) struct Run {
     command: Vec<OsString>,
 }
 
+/// A killed process is gone at once, unless it is in the kernel; one that is dead, and that nobody waits for, still
+/// counts as one of its group.
+const GONE_WITHIN: Duration = Duration::from_secs(1);
+
 impl Run {
     pub(crate) async fn run(self, client: &Client) -> Result<(), Failure> {
         if self.terms.ttl < TTL_MIN {
@@ -175,7 +179,7 @@ impl Run {
                 () = tokio::time::sleep(clock::nap(next)) => {}
             }
         }
-        let status = running.end().map_err(Failure::local)?;
+        let status = running.end().await.map_err(Failure::local)?;
         if ending.is_none()
             && status.signal() == Some(Signal::SIGKILL as i32)
             && clock::now() >= bounds.kill_at(certain)
@@ -237,10 +241,14 @@ impl Running {
         let _ = killpg(self.group, Signal::SIGCONT);
     }
 
-    /// The command has ended: whatever it has left behind in its group ends too.
-    fn end(mut self) -> std::io::Result<ExitStatus> {
+    /// The command has ended: whatever it has left behind in its group ends too, before the lock is given back.
+    async fn end(mut self) -> std::io::Result<ExitStatus> {
         let _ = killpg(self.group, Signal::SIGKILL);
         let status = self.child.wait()?;
+        let until = clock::now() + GONE_WITHIN;
+        while killpg(self.group, None).is_ok() && clock::now() < until {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
         self.watchdog.done();
         Ok(status)
     }
