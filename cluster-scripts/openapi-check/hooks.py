@@ -40,6 +40,8 @@ for name, strategy in {
     "quorate-display-name": label(256, least=1),
     "quorate-title": label(1024),
     "quorate-password": text(128, least=1),
+    "quorate-owner": label(128, least=1),
+    "quorate-device": label(128, least=1),
     "quorate-email": st.sampled_from(["ann@example.org", "a@b", "a+b@c.d"]),
     "quorate-time": times,
     "quorate-client-url": ports.map(lambda port: f"http://127.0.0.1:{port}"),
