@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use futures::future::join_all;
 use quorate_torture::cluster::{Cluster, WrongClock};
 use quorate_torture::http::{Answer, Call};
 use quorate_torture::wait::eventually;
@@ -45,17 +46,15 @@ async fn two_contend_through_failovers_with_a_clock_an_hour_ahead() {
     cluster.create_room(1, "stage").await.unwrap();
     let stop = Arc::new(AtomicBool::new(false));
     let holds = Arc::new(AtomicU64::new(0));
-    let clients: Vec<_> = (0..2)
-        .map(|number| {
-            let client = Contender {
-                cluster: cluster.clone(),
-                number,
-                attempts: 0,
-                holds: holds.clone(),
-            };
-            tokio::spawn(client.contend(stop.clone()))
-        })
-        .collect();
+    let contend = join_all((0..2).map(|number| {
+        let client = Contender {
+            cluster: cluster.clone(),
+            number,
+            attempts: 0,
+            holds: holds.clone(),
+        };
+        client.contend(stop.clone())
+    }));
 
     let more_holds = async |count: u64| {
         let wanted = holds.load(Ordering::Relaxed) + count;
@@ -67,25 +66,25 @@ async fn two_contend_through_failovers_with_a_clock_an_hour_ahead() {
             .await
             .unwrap();
     };
-    more_holds(4).await;
-    // The one with the wrong clock leads for a while: it stamps every entry.
-    let transfer = Call::post("/v1/cluster/transfer", &json!({ "to": 2 }));
-    let transferred = async || cluster.expect(1, transfer.clone(), 200).await;
-    eventually("node 2 leads", SOON, transferred).await.unwrap();
-    more_holds(6).await;
-    for _ in 0..3 {
-        let leader = cluster.leader().await.unwrap();
-        cluster.kill(leader).await.unwrap();
-        cluster.leader_after(leader).await.unwrap();
+    let faults = async {
         more_holds(4).await;
-        cluster.restart(leader).unwrap();
-        cluster.wait_all_ready().await.unwrap();
-    }
-    stop.store(true, Ordering::Relaxed);
-    let mut all: Vec<Hold> = Vec::new();
-    for client in clients {
-        all.extend(client.await.unwrap().unwrap());
-    }
+        // The one with the wrong clock leads for a while: it stamps every entry.
+        let transfer = Call::post("/v1/cluster/transfer", &json!({ "to": 2 }));
+        let transferred = async || cluster.expect(1, transfer.clone(), 200).await;
+        eventually("node 2 leads", SOON, transferred).await.unwrap();
+        more_holds(6).await;
+        for _ in 0..3 {
+            let leader = cluster.leader().await.unwrap();
+            cluster.kill(leader).await.unwrap();
+            cluster.leader_after(leader).await.unwrap();
+            more_holds(4).await;
+            cluster.restart(leader).unwrap();
+            cluster.wait_all_ready().await.unwrap();
+        }
+        stop.store(true, Ordering::Relaxed);
+    };
+    let (clients, ()) = tokio::join!(contend, faults);
+    let mut all: Vec<Hold> = clients.into_iter().flat_map(Result::unwrap).collect();
 
     all.sort_by_key(|hold| hold.token);
     assert!(all.windows(2).all(|pair| pair[0].token < pair[1].token), "{all:#?}");
@@ -267,11 +266,11 @@ async fn who_waits_is_served_in_turn_after_a_failover() {
     let mut token = held.json().unwrap()["token"].as_u64().unwrap();
     let mut waiting = Vec::new();
     for place in 0..6usize {
-        let (node, cluster) = (others[place % others.len()], cluster.clone());
+        let (node, at) = (others[place % others.len()], cluster.clone());
         let body = ask(&format!("waiter {place}"), 60_000);
         waiting.push(tokio::spawn(Box::pin(async move {
             let call = Call::put(LOCK, &body).timeout(Duration::from_secs(60));
-            cluster.expect(node, call, 200).await
+            at.expect(node, call, 200).await
         })));
         wait_queue(&cluster, others[1], place + 1).await;
     }
