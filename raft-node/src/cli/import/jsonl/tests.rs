@@ -123,6 +123,25 @@ fn the_rooms_newest_messages_tell_how_many_lines_are_there() {
 }
 
 #[test]
+fn a_file_that_repeats_itself_is_not_taken_for_done() {
+    let messages: Vec<Message> = (1..)
+        .zip(["x", "y", "x", "x", "y", "x"])
+        .map(|(seq, text)| message(seq, text, None))
+        .collect();
+    let file = file(&messages);
+    for lines in 1..=6 {
+        assert_eq!(
+            file.come_to(&messages[..lines]),
+            Some((lines - 1, lines as u64)),
+            "{lines} of 6"
+        );
+    }
+    // "y, x" is also lines 2 and 3, but then line 1 would stand before them.
+    let others = [message(1, "other", None), message(2, "y", None), message(3, "x", None)];
+    assert_eq!(file.come_to(&others), Some((2, 1)));
+}
+
+#[test]
 fn what_is_no_message_is_refused_with_the_reason() {
     let good = serde_json::to_string(&message(1, "x", None)).expect("JSON");
     for (text, word) in [
