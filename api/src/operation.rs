@@ -14,6 +14,7 @@ use crate::headers::{
     X_POSITION, X_REQUEST_ID, X_TERM, X_USER,
 };
 use crate::problem::Kind;
+use crate::rate_limit::{RATE_LIMIT, RATE_LIMIT_POLICY};
 
 #[derive(Clone)]
 pub(crate) struct Operation {
@@ -64,8 +65,9 @@ fn schema_of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
 const ALWAYS: [Kind; 2] = [Kind::BadRequest, Kind::Internal];
 
 /// Errors of everything that needs a place among the requests at work, and a state to look at.
-const WORK: [Kind; 6] = [
+const WORK: [Kind; 7] = [
     Kind::Refused(Code::Unauthenticated),
+    Kind::Refused(Code::RateLimited),
     Kind::Refused(Code::PositionExpired),
     Kind::Overloaded,
     Kind::NoLeader,
@@ -74,13 +76,12 @@ const WORK: [Kind; 6] = [
 ];
 
 /// Errors of whatever goes into the log.
-const LOG: [Kind; 8] = [
+const LOG: [Kind; 7] = [
     Kind::BodyTimeout,
     Kind::TooLarge,
     Kind::Refused(Code::IdempotencyMismatch),
     Kind::Refused(Code::PreconditionFailed),
     Kind::Refused(Code::LockLost),
-    Kind::Refused(Code::RateLimited),
     Kind::CommitUnknown,
     Kind::DiskFull,
 ];
@@ -221,12 +222,7 @@ impl Operation {
     pub(crate) fn admin(mut self) -> Self {
         let conditions = [header::IF_MATCH, header::IF_NONE_MATCH, IF_LOCK];
         self.headers.retain(|name| !conditions.contains(name));
-        let of_the_log = [
-            Code::IdempotencyMismatch,
-            Code::PreconditionFailed,
-            Code::LockLost,
-            Code::RateLimited,
-        ];
+        let of_the_log = [Code::IdempotencyMismatch, Code::PreconditionFailed, Code::LockLost];
         self.errors
             .retain(|kind| !of_the_log.iter().any(|code| *kind == Kind::Refused(*code)));
         // The replica refuses with these (`replica::AdminError`).
@@ -323,6 +319,9 @@ impl Operation {
         let mut headers = vec![X_REQUEST_ID, X_NODE, X_LEADER, X_TERM, X_POSITION];
         if self.rule == Rule::Read {
             headers.push(X_LEVEL);
+        }
+        if self.rule != Rule::Probe {
+            headers.extend([RATE_LIMIT_POLICY, RATE_LIMIT]);
         }
         headers
     }

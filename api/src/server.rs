@@ -11,6 +11,7 @@ use axum::body::Body;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -92,6 +93,15 @@ pub async fn serve(
     Ok(())
 }
 
+/// Asked after 15 s of silence, and given up 15 s later.
+fn keep_alive() -> TcpKeepalive {
+    let every = Duration::from_secs(5);
+    TcpKeepalive::new()
+        .with_time(Duration::from_secs(15))
+        .with_interval(every)
+        .with_retries(3)
+}
+
 struct Server {
     app: Arc<App>,
     router: Router,
@@ -109,6 +119,10 @@ impl Server {
             let _ = socket.try_write(TOO_MANY_CONNECTIONS);
             return;
         };
+        // Who vanishes without a word, in the middle of a wait or a stream, is noticed.
+        if let Err(error) = SockRef::from(&socket).set_tcp_keepalive(&keep_alive()) {
+            tracing::debug!(%error, %peer, "failed to set TCP keep-alive");
+        }
         // Answers are small and waited for.
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(%error, %peer, "failed to set TCP_NODELAY");

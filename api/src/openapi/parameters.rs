@@ -12,6 +12,7 @@ use crate::headers::{
     X_MIN_POSITION, X_NODE, X_POSITION, X_REQUEST_ID, X_TERM, X_USER,
 };
 use crate::operation::Operation;
+use crate::rate_limit::{RATE_LIMIT, RATE_LIMIT_POLICY};
 
 /// A segment of the path: `{room}` is always a room.
 ///
@@ -191,6 +192,17 @@ pub(super) fn of_answer(name: &HeaderName) -> (&'static str, Value) {
             "Idempotency-Replayed",
             json!({"type": "string", "enum": ["true"]}),
             "There if this was decided before.",
+        ),
+        name if *name == RATE_LIMIT_POLICY => (
+            "RateLimit-Policy",
+            json!({"type": "string"}),
+            "Where the node limits how often its users ask: the burst, and the seconds in which it is full again \
+             (draft-ietf-httpapi-ratelimit-headers).",
+        ),
+        name if *name == RATE_LIMIT => (
+            "RateLimit",
+            json!({"type": "string"}),
+            "The same: how many more may come at once, and the seconds until all may.",
         ),
         other => panic!("openapi::parameters::of_answer does not know {other}"),
     };

@@ -132,6 +132,8 @@ pub(crate) async fn check(method: &str, path: &str, status: u16, headers: &Heade
             "Idempotency-Replayed",
             "Link",
             "Location",
+            "RateLimit",
+            "RateLimit-Policy",
             "Retry-After",
             "X-Quorate-Level",
         ];

@@ -48,6 +48,7 @@ fn some_body(operation: &str) -> &'static str {
         "POST /v1/rooms/{room}/messages/batch" => r#"{"messages":[{"text":"t"}]}"#,
         "POST /v1/cluster/nodes" => r#"{"id":4,"client_url":"http://h:1","peer_addr":"h:2"}"#,
         "PATCH /v1/rooms/{room}/messages/{seq}" => r#"{"text":"t"}"#,
+        "POST /v1/sessions" => r#"{"user":"u","password":"p"}"#,
         "PUT /v1/locks/{lock}" => r#"{"owner":"o","ttl_ms":1000}"#,
         "POST /v1/locks/{lock}/renew" => r#"{"token":1}"#,
         _ => "{}",
