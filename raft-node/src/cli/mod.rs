@@ -177,7 +177,7 @@ pub(crate) fn run() -> ExitCode {
 }
 
 fn execute(cli: Cli, output: &Output) -> Result<(), Failure> {
-    let Cli { global, command } = cli;
+    let Cli { mut global, command } = cli;
     match command {
         Command::Serve(serve) => serve.run(),
         Command::Status(status) => {
@@ -227,7 +227,8 @@ fn execute(cli: Cli, output: &Output) -> Result<(), Failure> {
         Command::Tail(tail) => block_on(tail.run(global.client(USUAL_DEADLINE)?, output)),
         Command::Lock(lock) => {
             let keyed = global.idempotency_key.is_some();
-            block_on(lock.run(global.client(USUAL_DEADLINE)?, keyed, output))
+            let token = lock.take_token(&mut global.token);
+            block_on(lock.run(global.client(USUAL_DEADLINE)?, token, keyed, output))
         }
         Command::Import(import) => {
             if global.acting.is_some() || global.idempotency_key.is_some() {

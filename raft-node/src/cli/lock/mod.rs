@@ -52,12 +52,34 @@ pub(crate) enum Lock {
     RunWatchdog(run::RunWatchdog),
 }
 
+/// `--token` stands for two things, and a line names one of them.
+const TOKEN_HELP: &str = "\
+Here --token is the lock's: the number that acquire printed. A session's token comes from QUORATE_TOKEN.";
+
 impl Lock {
-    pub(crate) async fn run(self, client: Client, keyed: bool, output: &Output) -> Result<(), Failure> {
+    /// Of `renew` and `release` the flag `--token` names the lock's token, and the session's is left to the
+    /// environment; which of the two was on the line shows in that only the lock's is a number.
+    pub(crate) fn take_token(&self, session: &mut Option<String>) -> Option<u64> {
+        if !matches!(self, Lock::Renew(_) | Lock::Release(_)) {
+            return None;
+        }
+        let token = session.as_ref()?.parse().ok()?;
+        *session = std::env::var("QUORATE_TOKEN").ok();
+        Some(token)
+    }
+
+    /// `token`: what [`Lock::take_token`] has found.
+    pub(crate) async fn run(
+        self,
+        client: Client,
+        token: Option<u64>,
+        keyed: bool,
+        output: &Output,
+    ) -> Result<(), Failure> {
         match self {
             Lock::Acquire(acquire) => acquire.run(&client, output).await,
-            Lock::Renew(renew) => renew.run(&client, output).await,
-            Lock::Release(release) => release.run(&client, output).await,
+            Lock::Renew(renew) => renew.run(&client, token_of(token)?, output).await,
+            Lock::Release(release) => release.run(&client, token_of(token)?, output).await,
             Lock::Show(show) => show.run(&client, output).await,
             Lock::List(list) => list.run(&client, output).await,
             Lock::Run(_) if keyed => Err(Failure::Usage(
@@ -68,6 +90,10 @@ impl Lock {
             Lock::RunWatchdog(watchdog) => watchdog.run(),
         }
     }
+}
+
+fn token_of(token: Option<u64>) -> Result<u64, Failure> {
+    token.ok_or_else(|| Failure::Usage("--token N is needed: the number that acquire printed".into()))
 }
 
 /// A ttl as the contract takes it.

@@ -24,12 +24,14 @@ async fn run(line: &str, answer: fn(&str, &str) -> Answer) -> (Result<(), Failur
     })
     .await;
     let line = format!("quorate {line} --endpoints {url} --timeout 5");
-    let cli = Cli::try_parse_from(line.split(' ')).expect("a good line");
+    let mut cli = Cli::try_parse_from(line.split(' ')).expect("a good line");
     let Command::Lock(lock) = cli.command else {
         panic!("not a lock command: {line}");
     };
+    let token = lock.take_token(&mut cli.global.token);
+    assert_eq!(cli.global.token, None, "the lock's token is not shown as a session's");
     let client = cli.global.client(Duration::from_secs(5)).expect("good flags");
-    let ended = lock.run(client, false, &Output::new(Format::Json)).await;
+    let ended = lock.run(client, token, false, &Output::new(Format::Json)).await;
     let asked = asked.lock().expect("no test panics while holding it").clone();
     (ended, asked)
 }
@@ -57,6 +59,15 @@ async fn each_command_asks_what_its_line_says() {
     let (ended, asked) = run("lock list --limit 1", |_, _| Some((200, json!({"locks": []})))).await;
     ended.expect("a list");
     assert_eq!(asked, ["GET /v1/locks?limit=1"]);
+}
+
+#[tokio::test]
+async fn without_a_locks_token_nothing_is_asked() {
+    for line in ["lock renew deploy", "lock release deploy"] {
+        let (ended, asked) = run(line, |_, _| Some((200, held()))).await;
+        assert!(matches!(ended, Err(Failure::Usage(_))), "{line}: {ended:?}");
+        assert_eq!(asked, Vec::<String>::new());
+    }
 }
 
 #[tokio::test]
@@ -88,8 +99,6 @@ fn lines_that_cannot_be_meant() {
         "lock acquire deploy --wait 61m",
         "lock acquire deploy --data null",
         "lock acquire deploy --data {",
-        "lock renew deploy",
-        "lock release deploy --token x",
         "lock run deploy",
         "lock run deploy --",
         "lock run -- true",
