@@ -12,7 +12,7 @@ use quorate_torture::workload::Chat;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::SOON;
+use crate::{CLUSTER_VERSION, SOON};
 
 /// Which build a node plays that starts from now on: a file that all nodes read at their start.
 struct Build {
@@ -104,7 +104,7 @@ async fn a_rolling_upgrade_raises_the_version_at_its_end_and_there_is_no_way_bac
         let versions = versions(&cluster).await;
         versions
             .iter()
-            .all(|version| *version == 2)
+            .all(|version| *version == CLUSTER_VERSION)
             .then_some(())
             .ok_or(format!("{versions:?}"))
     })
@@ -125,7 +125,7 @@ async fn a_rolling_upgrade_raises_the_version_at_its_end_and_there_is_no_way_bac
     assert!(!ended.success(), "{ended}");
     let told = process.log_tail(4 << 10);
     assert!(
-        told.contains("the cluster is at version 2, this build supports 1 to 1: use a newer build"),
+        told.contains("the cluster is at version 3, this build supports 1 to 1: use a newer build"),
         "{told}"
     );
     chat.wait_acknowledged(100, SOON).await.unwrap();

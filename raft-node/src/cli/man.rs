@@ -51,7 +51,9 @@ mod tests {
     fn pages(command: &clap::Command, prefix: &str, found: &mut Vec<String>) {
         let name = format!("{prefix}{}", command.get_name());
         found.push(format!("{name}.1"));
-        for below in command.get_subcommands().filter(|one| one.get_name() != "help") {
+        // What is hidden is for the program itself.
+        let shown = |one: &&clap::Command| one.get_name() != "help" && !one.is_hide_set();
+        for below in command.get_subcommands().filter(shown) {
             pages(below, &format!("{name}-"), found);
         }
     }

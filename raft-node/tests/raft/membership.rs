@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use openraft::async_runtime::WatchReceiver;
 use quorate_api::replica::{AdminError, Change, ChangeStep, NewNode, Replica};
-use quorate_state_machine::version::REPLACES;
+use quorate_state_machine::VERSION_MAX;
 use raft_node::config::InitialMember;
 
 use crate::cluster::{Cluster, Node, create_room, send, soon, until};
@@ -97,7 +97,7 @@ async fn a_dead_node_is_replaced_in_one_change() {
     let mut cluster = Cluster::start(3).await;
     let leader = cluster.leader().await;
     cluster.nodes[0].write(create_room("lobby")).await.unwrap();
-    cluster.at_version(REPLACES).await;
+    cluster.at_version(VERSION_MAX).await;
     let dead = (leader + 1) % 3;
     let gone = cluster.nodes[dead].core.book.id;
     cluster.nodes[dead].stop().await;

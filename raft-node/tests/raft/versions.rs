@@ -22,7 +22,7 @@ use crate::membership::new_node;
 
 /// The leader asks all members twice a second at least. That nothing comes of it can only be waited for.
 const SOME_SURVEYS: Duration = Duration::from_millis(1200);
-const TOO_NEW: &str = "the cluster is at version 2, this build supports 1 to 1: use a newer build";
+const TOO_NEW: &str = "the cluster is at version 3, this build supports 1 to 1: use a newer build";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_version_rises_once_when_all_nodes_support_it() {
@@ -95,7 +95,7 @@ async fn a_candidate_that_cannot_follow_is_refused_when_it_is_contacted() {
     .await;
     assert_eq!(
         failed.detail,
-        "the cluster is at version 2, the build of node 4 supports 1 to 1: use a newer build"
+        "the cluster is at version 3, the build of node 4 supports 1 to 1: use a newer build"
     );
     assert!(asked.book.members().keys().eq(&[1, 2, 3]));
     cluster.stop().await;
@@ -106,14 +106,17 @@ async fn a_candidate_that_cannot_follow_is_refused_when_it_is_contacted() {
 async fn a_node_that_sees_a_version_beyond_its_build_ends_and_the_others_go_on() {
     let mut cluster = Cluster::start_mixed(3, &[3]).await;
     cluster.leader().await;
-    cluster.nodes[0].write(Command::RaiseVersion { to: 2 }).await.unwrap();
+    cluster.nodes[0]
+        .write(Command::RaiseVersion { to: VERSION_MAX })
+        .await
+        .unwrap();
     let reason = until("the older node ends", || cluster.nodes[2].ended.lock().unwrap().clone()).await;
     assert_eq!(reason, TOO_NEW);
     let gone = cluster.nodes.remove(2);
     assert_eq!(gone.core.applied.borrow().version, 1, "its state stays as it was");
     gone.stop().await;
     cluster.nodes[0].write(create_room("lobby")).await.unwrap();
-    cluster.at_version(2).await;
+    cluster.at_version(VERSION_MAX).await;
     cluster.assert_equal_states().await;
     cluster.stop().await;
 }
@@ -143,7 +146,7 @@ fn older_machine(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_older_build_refuses_newer_data_at_the_start_and_in_a_snapshot() {
     let cluster = Cluster::start(1).await;
-    cluster.at_version(2).await;
+    cluster.at_version(VERSION_MAX).await;
     let newer = cluster.nodes[0].core.state.clone();
     cluster.stop().await;
     let dir = tempfile::tempdir().unwrap();
