@@ -267,6 +267,8 @@ impl Command {
             | Command::RedactMessage { .. }
             | Command::EndSession
             | Command::ReleaseLock { .. }
+            // Writes over what is there: a full disk must not cost those who hold locks what they hold.
+            | Command::RenewLock { .. }
             | Command::AbandonLock { .. }
             | Command::DropWaiters { .. }
             | Command::Tick => true,
@@ -279,8 +281,7 @@ impl Command {
             | Command::RaiseVersion { .. }
             | Command::EditMessage { .. }
             | Command::CreateSession { .. }
-            | Command::AcquireLock { .. }
-            | Command::RenewLock { .. } => false,
+            | Command::AcquireLock { .. } => false,
         }
     }
 }
