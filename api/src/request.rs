@@ -206,6 +206,10 @@ impl Call {
 }
 
 impl WriteIntent {
+    pub(crate) fn caller(&self) -> Result<Caller, Problem> {
+        self.caller.clone()
+    }
+
     pub(crate) fn deadline(&self) -> Instant {
         self.options.deadline
     }

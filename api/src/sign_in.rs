@@ -39,11 +39,10 @@ impl SignIns {
     /// 429 for one try too many.
     pub(crate) fn check(&self, parts: &Parts, user: &str) -> Result<(), Problem> {
         let address = address(parts);
-        let verdicts = [
-            self.by_address.check(&address),
-            self.by_user.check(&(address, user.into())),
-        ];
-        match verdicts.iter().filter_map(|verdict| verdict.retry_after_s()).max() {
+        // Who is refused by his address must not fill the other table with users that he invents.
+        let by_address = self.by_address.check(&address).retry_after_s();
+        let by_user = || self.by_user.check(&(address, user.into())).retry_after_s();
+        match by_address.or_else(by_user) {
             None => Ok(()),
             Some(seconds) => Err(Problem::new(
                 Kind::Refused(Code::RateLimited),

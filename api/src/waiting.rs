@@ -14,6 +14,7 @@ use crate::app::{App, latest, position_of};
 use crate::feed;
 use crate::replica::{Level, ReadOptions, ReplicaError, WriteOptions};
 use crate::request::Call;
+use crate::revocation::revoked;
 
 /// A node that cannot say just now what became of a wait is asked again after this.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
@@ -26,6 +27,10 @@ const GIVE_UP_ATTEMPT: Duration = Duration::from_secs(2);
 /// he has for it.
 const KEY_GRACE: Duration = Duration::from_secs(2);
 
+/// A request that was forwarded is proposed at the leader within its own time, or a little later if it lay in
+/// a buffer; a leader that stands still for longer than this leads no more.
+const ON_ITS_WAY: Duration = Duration::from_secs(2);
+
 /// Whoever asks for a lock on this node. Dropped before he has an answer, because his connection was closed,
 /// he is given up. That never hurts somebody else: a repetition under the same key is another waiter, and
 /// whoever asked last owns the wait.
@@ -35,24 +40,35 @@ pub(crate) struct Waiter {
     id: WaiterId,
     request_id: String,
     has_key: bool,
+    /// Since when he waits, once that is known.
+    since: Option<Revision>,
+    /// Until then his request may still be on its way to the log.
+    on_its_way_until: Instant,
     /// He has no answer yet.
     waits: bool,
 }
 
 impl Waiter {
-    pub(crate) fn new(call: &Call, lock: &str, has_key: bool) -> Self {
+    pub(crate) fn new(call: &Call, lock: &str, has_key: bool, deadline: Instant) -> Self {
         Self {
             app: Arc::clone(&call.app),
             lock: lock.to_owned(),
             id: WaiterId(rand::random()),
             request_id: call.request_id.clone(),
             has_key,
+            since: None,
+            on_its_way_until: deadline + ON_ITS_WAY,
             waits: true,
         }
     }
 
     pub(crate) fn id(&self) -> WaiterId {
         self.id
+    }
+
+    /// The log has him.
+    pub(crate) fn waits_since(&mut self, since: Revision) {
+        self.since = Some(since);
     }
 
     /// He hears what was decided.
@@ -90,14 +106,21 @@ impl Waiter {
             command: Command::AbandonLock {
                 lock: self.lock.clone(),
                 waiter: self.id,
+                since: self.since,
             },
         };
+        // What was not known to be in the log may come there later than this, by another connection's way.
+        let again_at = self.since.is_none().then_some(self.on_its_way_until);
         let app = Arc::clone(&self.app);
         runtime.spawn(async move {
             if !grace.is_zero() {
                 tokio::time::sleep(grace).await;
             }
-            give_up(&app, envelope).await;
+            give_up(&app, envelope.clone()).await;
+            if let Some(until) = again_at {
+                tokio::time::sleep_until(until.into()).await;
+                give_up(&app, envelope).await;
+            }
         });
     }
 }
@@ -145,6 +168,8 @@ pub(crate) enum Ended {
     /// Nobody has said in time.
     OutOfTime,
     ShuttingDown,
+    /// The session with which he asked has ended.
+    Revoked,
 }
 
 pub(crate) enum Decided {
@@ -157,8 +182,16 @@ pub(crate) enum Decided {
 }
 
 /// Follows a wait that the state has had since `position`, until it has ended.
-pub(crate) async fn follow(app: &App, lock: LockId, since: Revision, position: Position, deadline: Instant) -> Ended {
+pub(crate) async fn follow(
+    app: &Arc<App>,
+    caller: &Caller,
+    lock: LockId,
+    since: Revision,
+    position: Position,
+    deadline: Instant,
+) -> Ended {
     let mut shutdown = feed::shutdown(app);
+    let mut revoked = revoked(app, caller);
     let mut hints = app.replica.watch(Topic::Lock(lock));
     let query = Query {
         space: SpaceId::MAIN,
@@ -178,6 +211,7 @@ pub(crate) async fn follow(app: &App, lock: LockId, since: Revision, position: P
         let answered = tokio::select! {
             answered = app.replica.read(query.clone(), options) => answered,
             () = &mut shutdown => return Ended::ShuttingDown,
+            () = &mut revoked => return Ended::Revoked,
             () = tokio::time::sleep_until(deadline.into()) => return Ended::OutOfTime,
         };
         let again = match answered {
@@ -206,6 +240,7 @@ pub(crate) async fn follow(app: &App, lock: LockId, since: Revision, position: P
             hint = hints.changed() => if hint.is_err() { return Ended::ShuttingDown },
             () = tokio::time::sleep_until(again.into()) => if again >= deadline { return Ended::OutOfTime },
             () = &mut shutdown => return Ended::ShuttingDown,
+            () = &mut revoked => return Ended::Revoked,
         }
     }
 }

@@ -24,6 +24,7 @@ use crate::survey::Survey;
 /// slow tells those who waited that their wait is over.
 const GONE_AFTER: Duration = Duration::from_secs(1);
 const DROP_TIMEOUT: Duration = Duration::from_secs(5);
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The leader's part.
 #[derive(Default)]
@@ -36,6 +37,11 @@ pub(crate) struct AbsentNodes {
 impl AbsentNodes {
     /// Takes what the members have just said.
     pub(crate) fn look<S: StateStore>(&mut self, core: &Arc<NodeCore<S>>, survey: &Survey) {
+        // Whoever hears from no majority is the one who is gone.
+        if !core.holds_lease() {
+            self.silent.clear();
+            return;
+        }
         let homes = match core.homes() {
             Ok(homes) => homes,
             Err(error) => return (core.on_fatal)(error.to_string()),
@@ -48,7 +54,7 @@ impl AbsentNodes {
             // Who has left the cluster will not come back.
             if !busy && (since.elapsed() >= GONE_AFTER || !survey.contains_key(&node)) {
                 tracing::info!(node, "giving up those who wait for locks at a node that is gone");
-                self.under_way = Some(tokio::spawn(drop_waiters(core.clone(), node, None)));
+                self.under_way = Some(tokio::spawn(drop_those_at(core.clone(), node)));
             }
         }
     }
@@ -70,16 +76,36 @@ pub async fn give_up_earlier_runs<S: StateStore>(core: Arc<NodeCore<S>>) {
         if core.stopping.is_cancelled() {
             return;
         }
+        tokio::time::sleep(RETRY_AFTER).await;
     }
     match core.homes() {
         // Of this run, or of an earlier one: apply tells them apart.
-        Ok(homes) if homes.contains(&node) => drop_waiters(core, node, Some(run)).await,
+        Ok(homes) if homes.contains(&node) => drop_those_before(core, node, run).await,
         Ok(_) => {}
         Err(error) => (core.on_fatal)(error.to_string()),
     }
 }
 
-async fn drop_waiters<S: StateStore>(core: Arc<NodeCore<S>>, node: u64, except: Option<RunId>) {
+/// As the leader, and as nobody else: what it proposes is never sent on, and not proposed again. If it did not go
+/// through, the next survey finds the node silent still, or back.
+async fn drop_those_at<S: StateStore>(core: Arc<NodeCore<S>>, node: u64) {
+    let command = own(Command::DropWaiters { node, except: None }).encode();
+    loop {
+        let deadline = Instant::now() + DROP_TIMEOUT;
+        match core.proposer.propose(command.clone().into(), deadline).await {
+            Ok(outcome) => match outcome.response {
+                Ok(Response::Swept { more: true }) => {}
+                Ok(_) => return,
+                Err(refused) => return tracing::error!(reason = %refused.detail, "waiters were not dropped"),
+            },
+            Err(error) => return tracing::debug!(?error, node, "waiters were not dropped"),
+        }
+    }
+}
+
+/// As the node itself, wherever the leader is, until it went through: nobody of this run is among them.
+async fn drop_those_before<S: StateStore>(core: Arc<NodeCore<S>>, node: u64, run: RunId) {
+    let except = Some(run);
     let command = own(Command::DropWaiters { node, except }).encode();
     loop {
         let options = WriteOptions {
@@ -92,11 +118,10 @@ async fn drop_waiters<S: StateStore>(core: Arc<NodeCore<S>>, node: u64, except: 
                 Ok(_) => return,
                 Err(refused) => return tracing::error!(reason = %refused.detail, "waiters were not dropped"),
             },
-            // Dropping twice does what dropping once does.
             Err(ReplicaError::ShuttingDown) => return,
             Err(error) => {
-                tracing::warn!(%error, "failed to drop waiters, trying again");
-                tokio::time::sleep(GONE_AFTER).await;
+                tracing::warn!(%error, "failed to drop those who waited at an earlier run, trying again");
+                tokio::time::sleep(RETRY_AFTER).await;
             }
         }
     }

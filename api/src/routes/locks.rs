@@ -88,7 +88,8 @@ pub(super) async fn acquire(call: Call) -> Result<Response, Problem> {
     }
 
     let deadline = intent.deadline() + Duration::from_millis(wait_ms);
-    let waiter = Waiter::new(&call, &lock, intent.has_key());
+    let caller = intent.caller()?;
+    let mut waiter = Waiter::new(&call, &lock, intent.has_key(), intent.deadline());
     let command = Command::AcquireLock {
         lock: lock.clone(),
         owner: owner.clone(),
@@ -110,13 +111,16 @@ pub(super) async fn acquire(call: Call) -> Result<Response, Problem> {
         }
     };
     let (id, since) = match &committed.done {
-        Done::LockWaiting { lock, since } => (*lock, *since),
+        Done::LockWaiting { lock, since } => {
+            waiter.waits_since(*since);
+            (*lock, *since)
+        }
         _ => {
             waiter.answered();
             return held(&lock, &committed);
         }
     };
-    match waiting::follow(&call.app, id, since, committed.position, deadline).await {
+    match waiting::follow(&call.app, &caller, id, since, committed.position, deadline).await {
         Ended::Decided { wait, position } => {
             waiter.answered();
             let committed = Committed { position, ..committed };
@@ -142,6 +146,8 @@ pub(super) async fn acquire(call: Call) -> Result<Response, Problem> {
                 "nobody has said in time what became of the wait",
             ))
         }
+        // Dropped, he is given up.
+        Ended::Revoked => Err(Problem::unauthenticated("the session has ended while it waited")),
         Ended::ShuttingDown => {
             waiter.node_goes();
             // It was proposed: under its key the wait may still come to something.

@@ -350,3 +350,53 @@ async fn wait_queue(cluster: &Cluster, node: u64, count: usize) {
     };
     eventually("the queue is as long as that", SOON, seen).await.unwrap();
 }
+
+/// A leader that is cut off hears from nobody, which says nothing of the others: it gives up nobody who waits
+/// there, neither then nor when it is back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_was_cut_off_gives_up_nobody() {
+    /// It asks its members twice a second and gives up after a second; that nothing comes of it can only be
+    /// waited for.
+    const LONG_ENOUGH: Duration = Duration::from_secs(3);
+    let cluster = Arc::new(Cluster::options().breakable_links().start().await.unwrap());
+    let old = cluster.leader().await.unwrap();
+    let others = cluster.others(old);
+    let ask = |owner: &str, wait_ms: u64| json!({ "owner": owner, "ttl_ms": 600_000, "wait_ms": wait_ms });
+    let held = cluster
+        .expect(others[0], Call::put(LOCK, &ask("first", 0)), 200)
+        .await
+        .unwrap();
+    let token = held.json().unwrap()["token"].as_u64().unwrap();
+    let (at, body) = (cluster.clone(), ask("waiter", 60_000));
+    let node = others[1];
+    let waiter = tokio::spawn(Box::pin(async move {
+        let call = Call::put(LOCK, &body).timeout(Duration::from_secs(60));
+        at.send(node, call).await
+    }));
+    wait_queue(&cluster, others[0], 1).await;
+
+    cluster.network().isolate(old);
+    let new = cluster.leader_among(&others).await.unwrap();
+    tokio::time::sleep(LONG_ENOUGH).await;
+    cluster.network().heal();
+    let follows = async || {
+        let answer = cluster.expect(old, Call::get("/readyz"), 200).await?;
+        ensure!(
+            answer.header("X-Quorate-Leader") == Some(new.to_string().as_str()),
+            "{answer}"
+        );
+        Ok(())
+    };
+    eventually("the old leader follows the new one", SOON, follows)
+        .await
+        .unwrap();
+    tokio::time::sleep(LONG_ENOUGH).await;
+    wait_queue(&cluster, others[0], 1).await;
+    let release = Call::new(Method::DELETE, format!("{LOCK}?token={token}"));
+    cluster.expect(others[0], release, 204).await.unwrap();
+    let granted = tokio::time::timeout(SOON, waiter).await.unwrap().unwrap().unwrap();
+    assert_eq!(
+        granted.expect_status(200).unwrap().json().unwrap()["owner"],
+        json!("waiter")
+    );
+}

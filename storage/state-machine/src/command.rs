@@ -225,6 +225,8 @@ pub enum Command {
     AbandonLock {
         lock: String,
         waiter: WaiterId,
+        /// Since when he waits, if the node has heard that: then he need not be looked for.
+        since: Option<Revision>,
     },
     /// Those who waited at this node, except at this run of it, wait no more. For root: the leader, when
     /// the node is gone, and the node itself when it is back.

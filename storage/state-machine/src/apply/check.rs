@@ -134,9 +134,7 @@ fn command(command: &mut Command) -> Result<(), Rejection> {
             names::check("lock", lock)?;
             ttl_ms.map_or(Ok(()), fields::lock_ttl_ms)
         }
-        Command::ReleaseLock { lock, token: _ } | Command::AbandonLock { lock, waiter: _ } => {
-            names::check("lock", lock)
-        }
+        Command::ReleaseLock { lock, token: _ } | Command::AbandonLock { lock, .. } => names::check("lock", lock),
         Command::EndSession | Command::DropWaiters { .. } | Command::Tick => Ok(()),
         Command::Send { room, messages, batch } => {
             names::check("room", room)?;

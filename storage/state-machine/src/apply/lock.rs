@@ -15,12 +15,12 @@ use super::outcome::Response;
 use super::timers;
 use crate::command::{Home, IfLock};
 use crate::event::Topic;
-use crate::ids::{FencingToken, LockId, Revision, RunId, SpaceId, WaiterId};
+use crate::ids::{FencingToken, LockId, Revision, RunId, SpaceId, UserId, WaiterId};
 use crate::keys::{Expiring, Group, Key};
 use crate::limits::{LOCK_KEPT_MS, LOCK_WAITERS_MAX, LOCKS_MAX, TICK_SWEPT_MAX};
 use crate::read::Reader;
 use crate::rejection::{Code, Fatal, Rejection, Stop};
-use crate::rows::{Decided, HolderRow, HomeWaiterRow, LockNameRow, LockRow, Row, TimersRow, WaiterRow};
+use crate::rows::{Decided, HolderRow, HomeWaiterRow, LockNameRow, LockRow, Row, TimersRow, UserRow, WaiterRow};
 use crate::view::{Overlay, View};
 
 /// A request for a lock.
@@ -119,7 +119,12 @@ pub(super) fn release<V: View>(context: &mut Context<'_, V>, name: &str, token: 
 
 /// Who asked is gone: he waits no more, and what he was granted is given back. Nothing, if somebody else has
 /// asked under the same key since, or if it was over anyway.
-pub(super) fn abandon<V: View>(context: &mut Context<'_, V>, name: &str, gone: WaiterId) -> Result<Done, Stop> {
+pub(super) fn abandon<V: View>(
+    context: &mut Context<'_, V>,
+    name: &str,
+    gone: WaiterId,
+    since: Option<Revision>,
+) -> Result<Done, Stop> {
     if !context.who.is_root() {
         return Err(Stop::refused(
             Code::Forbidden,
@@ -136,7 +141,15 @@ pub(super) fn abandon<V: View>(context: &mut Context<'_, V>, name: &str, gone: W
         save(context, id, row)?;
         return Ok(done);
     }
-    let waiting = waiters(context, id, &row, LOCK_WAITERS_MAX as usize)?;
+    // Many connections may close at once: each of these costs one row, not a walk over all who wait.
+    let waiting = match since {
+        Some(since) => context
+            .read()
+            .row(Key::Waiter { lock: id, since })?
+            .map(|waiter| vec![(since, waiter)])
+            .unwrap_or_default(),
+        None => waiters(context, id, &row, LOCK_WAITERS_MAX as usize)?,
+    };
     if let Some((since, waiter)) = waiting.into_iter().find(|(_, waiter)| waiter.waiter == gone) {
         leave(context, id, &mut row, since, &waiter)?;
         save(context, id, row)?;
@@ -331,7 +344,13 @@ fn end<V: View>(context: &mut Context<'_, V>, id: LockId, row: &mut LockRow) -> 
         let first = waiters(context, id, row, 1)?.pop();
         let (since, waiter) = first.ok_or_else(|| Fatal::Corrupt(format!("who waits for the lock {id} is missing")))?;
         row.served = since;
-        if waiter.deadline_ms <= context.now_ms() {
+        // Who was deleted meanwhile would hold it for a ttl, and nobody but root could give it back.
+        let lives = waiter.caller == UserId::ROOT
+            || context
+                .read()
+                .row::<UserRow>(Key::User { user: waiter.caller })?
+                .is_some();
+        if waiter.deadline_ms <= context.now_ms() || !lives {
             leave(context, id, row, since, &waiter)?;
             continue;
         }

@@ -190,7 +190,7 @@ fn run<V: View>(context: &mut Context<'_, V>, command: Command) -> Result<Done, 
         }
         Command::RenewLock { lock, token, ttl_ms } => lock::renew(context, &lock, token, ttl_ms),
         Command::ReleaseLock { lock, token } => lock::release(context, &lock, token),
-        Command::AbandonLock { lock, waiter } => lock::abandon(context, &lock, waiter),
+        Command::AbandonLock { lock, waiter, since } => lock::abandon(context, &lock, waiter, since),
         Command::DropWaiters { node, except } => lock::drop_waiters(context, node, except),
         Command::Tick => timers::tick(context),
     }

@@ -542,8 +542,9 @@ fn envelopes() {
             lone(Command::AbandonLock {
                 lock: name(),
                 waiter: WaiterId(1),
+                since: Some(Revision(2)),
             }),
-            "0101010001720000000011016e01",
+            "0101010001720000000011016e010102",
         ),
         (
             lone(Command::DropWaiters {

@@ -122,7 +122,8 @@ fn lock_command() -> impl Strategy<Value = Command> {
         2 => (lock(), token(), option::of(100..9000u64))
             .prop_map(|(lock, token, ttl_ms)| Command::RenewLock { lock, token, ttl_ms }),
         4 => (lock(), token()).prop_map(|(lock, token)| Command::ReleaseLock { lock, token }),
-        1 => (lock(), waiter()).prop_map(|(lock, waiter)| Command::AbandonLock { lock, waiter }),
+        1 => (lock(), waiter(), option::of((0..60u64).prop_map(Revision)))
+            .prop_map(|(lock, waiter, since)| Command::AbandonLock { lock, waiter, since }),
         1 => (1..3u64, option::of((1..3u128).prop_map(RunId)))
             .prop_map(|(node, except)| Command::DropWaiters { node, except }),
         3 => Just(Command::Tick),

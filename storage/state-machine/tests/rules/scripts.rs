@@ -413,6 +413,7 @@ fn command(verb: &str, part: &mut Part, more: &mut [Part]) -> Command {
         "abandon" => Command::AbandonLock {
             lock: word(part),
             waiter: WaiterId(word(part).parse().unwrap()),
+            since: None,
         },
         "drop-waiters" => Command::DropWaiters {
             node: word(part).parse().unwrap(),
