@@ -32,6 +32,7 @@ pub(super) fn routes(table: Table) -> Table {
                 "signOut",
                 "End the session that the request is made with",
             )
+            .without_key()
             .errors(&[Code::NotFound])
             .no_content(),
             delete_current,
