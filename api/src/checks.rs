@@ -4,7 +4,7 @@
 use quorate_client::wire::schema::NUMBER_MAX;
 use quorate_client::wire::{Attributes, NewNode};
 use quorate_state_machine::limits::{BATCH_MESSAGES_MAX, NEW_ROOM_MEMBERS_MAX};
-use quorate_state_machine::{Rejection, fields, names};
+use quorate_state_machine::{Code, Rejection, fields, names};
 use serde_json::Value;
 
 use crate::address::{NODE_ID_MAX, authority, check_client_url, check_peer_addr};
@@ -113,6 +113,15 @@ pub(crate) fn attributes(attributes: &Attributes) -> Result<String, Problem> {
     let text = serde_json::to_string(attributes).expect("a JSON object can be written");
     fields::attributes(&text).map_err(Problem::refused)?;
     Ok(text)
+}
+
+/// Only whether they are too large: where that has to be known before all else that may be wrong with them.
+pub(crate) fn attributes_size(attributes: &Attributes) -> Result<(), Problem> {
+    let text = serde_json::to_string(attributes).expect("a JSON object can be written");
+    match fields::attributes(&text) {
+        Err(rejection) if rejection.code == Code::TooLarge => Err(Problem::refused(rejection)),
+        _ => Ok(()),
+    }
 }
 
 /// Numbers stay below 2^53: above it not every language tells two of them apart.

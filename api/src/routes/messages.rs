@@ -74,7 +74,7 @@ pub(super) async fn send(call: Call) -> Result<Response, Problem> {
         sender: None,
         sent_at: None,
     };
-    checks::text(&message.text)?;
+    size(&message)?;
     let intent = call.write_intent()?;
     let room = call.name("room")?;
     let messages = vec![new_message(message)?];
@@ -117,7 +117,7 @@ pub(super) async fn send(call: Call) -> Result<Response, Problem> {
 pub(super) async fn send_batch(call: Call) -> Result<Response, Problem> {
     let Batch { messages } = call.json()?;
     checks::batch_size(messages.len())?;
-    messages.iter().try_for_each(|message| checks::text(&message.text))?;
+    messages.iter().try_for_each(size)?;
     let intent = call.write_intent()?;
     let room = call.name("room")?;
     let messages = messages.into_iter().map(new_message).collect::<Result<Vec<_>, _>>()?;
@@ -150,7 +150,13 @@ pub(super) async fn send_batch(call: Call) -> Result<Response, Problem> {
     Ok(reply::json(StatusCode::CREATED, &sent)?.with_commit(&committed))
 }
 
-/// The 400s of one message; its size was checked before.
+/// The 413s of one message, which go before the 400s of all.
+fn size(message: &wire::BatchMessage) -> Result<(), Problem> {
+    checks::text(&message.text)?;
+    message.attributes.as_ref().map_or(Ok(()), checks::attributes_size)
+}
+
+/// The 400s of one message.
 fn new_message(message: wire::BatchMessage) -> Result<NewMessage, Problem> {
     let wire::BatchMessage {
         text,
