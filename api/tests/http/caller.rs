@@ -33,7 +33,10 @@ impl Node {
     }
 
     pub(crate) fn with(config: ApiConfig) -> Self {
-        let replica = MemoryReplica::new();
+        Self::over(MemoryReplica::new(), config)
+    }
+
+    pub(crate) fn over(replica: Arc<MemoryReplica>, config: ApiConfig) -> Self {
         let router = router(replica.clone(), config);
         Self { replica, router }
     }

@@ -339,67 +339,6 @@ async fn refusals_of_the_log() {
         .problem(401, "unauthenticated");
 }
 
-/// Each request has every fault from its own place in the order onwards; the first one answers.
-#[tokio::test]
-async fn the_order_of_the_checks() {
-    let node = Node::furnished().await;
-    let large = "x".repeat((4 << 20) + 1);
-    let token = ("authorization", "Bearer x");
-    let header = ("request-timeout-ms", "soon");
-    let plain = ("content-type", "text/plain");
-
-    node.send("POST", "/v1/nowhere", &[plain, header, token], large.clone())
-        .await
-        .problem(404, "not_found");
-    node.send("PUT", MESSAGES, &[plain, header, token], large.clone())
-        .await
-        .problem(405, "method_not_allowed");
-    node.send("POST", MESSAGES, &[plain, header, token], large.clone())
-        .await
-        .problem(415, "unsupported_media_type");
-    node.send("POST", MESSAGES, &[header, token], large)
-        .await
-        .problem(413, "too_large");
-    let long = json!({"text": "x".repeat(65_537)}).to_string();
-    node.send("POST", MESSAGES, &[header, token], long)
-        .await
-        .problem(413, "too_large");
-    node.send("POST", "/v1/rooms/attic/messages", &[header, token], "{")
-        .await
-        .problem(400, "bad_request");
-    node.send("POST", "/v1/rooms/attic/messages", &[token], "{")
-        .await
-        .problem(400, "bad_request");
-    node.send("POST", "/v1/rooms/attic/messages", &[header, token], r#"{"text":"a"}"#)
-        .await
-        .problem(400, "bad_request");
-    node.send("POST", "/v1/rooms/a%20b/messages", &[token], r#"{"text":"a"}"#)
-        .await
-        .problem(400, "bad_request");
-    node.send("POST", "/v1/rooms/attic/messages", &[token], r#"{"text":"a"}"#)
-        .await
-        .problem(401, "unauthenticated");
-    let eve = ("x-quorate-user", "eve");
-    node.send("POST", "/v1/rooms/attic/messages", &[eve], r#"{"text":"a"}"#)
-        .await
-        .problem(401, "unauthenticated");
-    let bob = [("x-quorate-user", "bob"), ("if-match", "\"999\"")];
-    node.send("POST", "/v1/rooms/attic/messages", &bob, r#"{"text":"a"}"#)
-        .await
-        .problem(404, "not_found");
-    node.send("POST", "/v1/rooms/den/messages", &bob, r#"{"text":"a"}"#)
-        .await
-        .problem(403, "not_a_member");
-    assert!(
-        node.replica
-            .writes
-            .lock()
-            .unwrap()
-            .iter()
-            .all(|(envelope, _)| envelope.request_id != "soon")
-    );
-}
-
 #[tokio::test]
 async fn a_panic_is_a_500_and_the_node_goes_on() {
     let node = Node::furnished().await;

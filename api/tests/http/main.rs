@@ -22,3 +22,4 @@ mod sessions;
 mod sockets;
 mod stream;
 mod strictness;
+mod table;

@@ -13,8 +13,8 @@ use quorate_api::replica::{
 };
 use quorate_state_machine::query::{Answered, QueryBody};
 use quorate_state_machine::{
-    Answer, Caller, Command, Conditions, EntryMeta, Envelope, Epoch, Home, Lock, Memory, Outcome, Overlay, Position,
-    Query, Revision, RunId, SpaceId, Topic, VERSION_MAX, apply, query,
+    Answer, Caller, Command, Conditions, EntryMeta, Envelope, Epoch, Home, Lock, Memory, MemoryView, Outcome, Overlay,
+    Position, Query, Revision, RunId, SpaceId, Topic, VERSION_MAX, apply, query,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -67,6 +67,17 @@ pub(crate) enum Asked {
 
 impl MemoryReplica {
     pub(crate) fn new() -> Arc<Self> {
+        let replica = Self::with(Memory::new(), 1);
+        replica.apply_at_once([Command::RaiseVersion { to: VERSION_MAX }]);
+        replica
+    }
+
+    /// Another one, which goes on from the state and the clock of this one.
+    pub(crate) fn twin(&self) -> Arc<Self> {
+        Self::with(self.state().restore(), self.elapsed_ms.load(Ordering::Relaxed))
+    }
+
+    fn with(state: Memory, elapsed_ms: u64) -> Arc<Self> {
         let status = NodeStatus {
             node: 1,
             leader: Some(1),
@@ -78,10 +89,10 @@ impl MemoryReplica {
             elapsed_ms: 0,
             home: Home { node: 1, run: RunId(1) },
         };
-        let replica = Arc::new(Self {
-            state: Mutex::new(Memory::new()),
+        Arc::new(Self {
+            state: Mutex::new(state),
             topics: Mutex::default(),
-            elapsed_ms: AtomicU64::new(1),
+            elapsed_ms: AtomicU64::new(elapsed_ms),
             status: Mutex::new(status),
             faults: Mutex::default(),
             write_faults: Mutex::default(),
@@ -93,9 +104,12 @@ impl MemoryReplica {
             reads: Mutex::default(),
             admin: Mutex::default(),
             shutting_down: CancellationToken::new(),
-        });
-        replica.apply_at_once([Command::RaiseVersion { to: VERSION_MAX }]);
-        replica
+        })
+    }
+
+    /// All that the log has brought about so far.
+    pub(crate) fn state(&self) -> MemoryView {
+        self.state.lock().unwrap().snapshot()
     }
 
     /// Moves the replicated clock on, and sweeps what has expired.
@@ -110,6 +124,12 @@ impl MemoryReplica {
 
     pub(crate) fn fail_next_write(&self, error: ReplicaError) {
         self.write_faults.lock().unwrap().push_back(error);
+    }
+
+    /// Faults that no request has met.
+    pub(crate) fn faults_left(&self) -> usize {
+        let admin = self.admin.lock().unwrap().faults.len();
+        self.faults.lock().unwrap().len() + self.write_faults.lock().unwrap().len() + admin
     }
 
     /// Moves the clock as this node reckons it, without an entry.

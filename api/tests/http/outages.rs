@@ -10,63 +10,6 @@ use crate::caller::Node;
 const MESSAGES: &str = "/v1/rooms/hall/messages";
 
 #[tokio::test]
-async fn every_failure_of_the_replica() {
-    let node = Node::furnished().await;
-    for (error, status, code, retryable, outcome) in [
-        (ReplicaError::NoLeader, 503, "no_leader", true, "not_applied"),
-        (
-            ReplicaError::NotReady("starting".to_owned()),
-            503,
-            "not_ready",
-            true,
-            "not_applied",
-        ),
-        (ReplicaError::ShuttingDown, 503, "shutting_down", true, "not_applied"),
-        (
-            ReplicaError::Overloaded("queue".to_owned()),
-            429,
-            "overloaded",
-            true,
-            "not_applied",
-        ),
-        (ReplicaError::DiskFull, 507, "disk_full", true, "not_applied"),
-        (
-            ReplicaError::PositionExpired,
-            410,
-            "position_expired",
-            false,
-            "not_applied",
-        ),
-        (
-            ReplicaError::CommitUnknown("forwarded".to_owned()),
-            504,
-            "commit_unknown",
-            true,
-            "unknown",
-        ),
-    ] {
-        node.replica.fail_next(error);
-        let reply = node.post(MESSAGES, json!({"text": "a"})).await;
-        assert_eq!(
-            reply.header("retry-after"),
-            if matches!(status, 429 | 503) { "1" } else { "" }
-        );
-        let problem = reply.problem(status, code);
-        assert_eq!(
-            (&problem["retryable"], &problem["outcome"]),
-            (&json!(retryable), &json!(outcome))
-        );
-    }
-    // A read has no outcome that could be unknown.
-    node.replica
-        .fail_next(ReplicaError::CommitUnknown("no answer".to_owned()));
-    assert_eq!(
-        node.get(MESSAGES).await.problem(503, "not_ready")["outcome"],
-        "not_applied"
-    );
-}
-
-#[tokio::test]
 async fn redirects_keep_path_and_query() {
     let node = Node::furnished().await;
     node.replica.fail_next(ReplicaError::Redirect {
