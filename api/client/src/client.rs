@@ -175,6 +175,14 @@ impl Client {
         })
     }
 
+    /// The same client for what is to be done beside the one write that the caller's key is for.
+    pub(crate) fn without_key(&self) -> Self {
+        Self {
+            key: None,
+            ..self.clone()
+        }
+    }
+
     /// The same client with other bounds of a call and of one attempt (see [`Options`]).
     pub fn with_times(&self, deadline: Duration, attempt: Duration) -> Self {
         let options = Options {

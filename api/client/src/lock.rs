@@ -13,6 +13,8 @@ use crate::wire::{AcquireLock, HeldLock, Lock, LockList, RenewLock};
 
 /// A wait with less than this left is over.
 const WAIT_MIN: Duration = Duration::from_millis(100);
+/// A lock that was granted, and of which the caller does not hear, is given back within this time or by its ttl.
+const GIVE_BACK_WITHIN: Duration = Duration::from_secs(5);
 /// Between two requests for the same lock, when the first came to nothing before its time.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
@@ -25,7 +27,8 @@ impl Client {
     /// `expires_in_ms` counts from before this call. After a wait that may be long over: renew, to learn more.
     ///
     /// A wait that ends before its time, because the node at which it was went away, is begun anew at the end of
-    /// the queue, unless the caller chose the key.
+    /// the queue, unless the caller chose the key. A grant under the caller's own key that is over by now is refused as
+    /// `lock_lost`.
     pub async fn acquire_lock(&self, lock: &str, wanted: &AcquireLock) -> Result<HeldLock, Error> {
         let path = path(&["locks", lock])?;
         let begun = Instant::now();
@@ -44,12 +47,18 @@ impl Client {
             let answer = answer.and_then(|bytes| decode::<HeldLock>(&bytes, true));
             let error = match answer {
                 // It was granted to an earlier attempt, and perhaps given back since, because that one was gone.
-                Ok(held) if held.expires_in_ms == 0 && self.key.is_none() => {
+                Ok(held) if held.expires_in_ms == 0 => {
                     let asked = Instant::now();
-                    match self.renew_lock(lock, held.token, None).await {
+                    // The caller's own key is that of the acquisition.
+                    match self.without_key().renew_lock(lock, held.token, None).await {
                         Ok(held) => return Ok(counted_from(begun, held, asked)),
+                        // Under his key the answer would be the same again.
+                        Err(error) if self.key.is_some() => return Err(error),
                         Err(error) if error.code() == Some("lock_lost") => error,
-                        Err(error) => return Err(error),
+                        Err(error) => {
+                            self.give_back(lock, held.token).await;
+                            return Err(error);
+                        }
                     }
                 }
                 Ok(held) => return Ok(counted_from(begun, held, asked)),
@@ -71,16 +80,41 @@ impl Client {
 
     /// Has the ttl begin anew; none: the one that the lock was taken with. Refused as `lock_lost` if it is not
     /// held with this token any more. `expires_in_ms` counts from before this call.
+    ///
+    /// It goes without a key, unless the caller chose one: a renewal twice is a renewal. So an attempt that is late may
+    /// have an earlier `ttl_ms` count again; whoever shortens the ttl on the way keeps that in mind.
     pub async fn renew_lock(&self, lock: &str, token: u64, ttl_ms: Option<u64>) -> Result<HeldLock, Error> {
-        let body = json(&RenewLock { token, ttl_ms });
-        self.write(Method::POST, path(&["locks", lock, "renew"])?, Some(body))
-            .await
+        let body = Some(json(&RenewLock { token, ttl_ms }));
+        let path = path(&["locks", lock, "renew"])?;
+        let request = match &self.key {
+            Some(key) => Request::write(Method::POST, path, body, key.clone()),
+            None => Request::renewal(path, body),
+        };
+        decode(&self.execute(&request).await?, true)
     }
 
     /// Gives the lock back. Refused as `lock_lost` if it is not held with this token any more.
+    ///
+    /// It goes without a key, unless the caller chose one. Refused so after an attempt whose answer was lost, it counts
+    /// as given back.
     pub async fn release_lock(&self, lock: &str, token: u64) -> Result<(), Error> {
         let path = with_query(path(&["locks", lock])?, &[("token", Some(token.to_string()))]);
-        self.write_silently(Method::DELETE, path).await
+        let request = match &self.key {
+            Some(key) => Request::write(Method::DELETE, path, None, key.clone()),
+            None => Request::release(path),
+        };
+        self.execute(&request).await.map(drop)
+    }
+
+    /// Gives back what the caller will not hear of, as far as that is possible now; else its ttl does.
+    async fn give_back(&self, lock: &str, token: u64) {
+        let quickly = self.without_key().with_times(
+            self.options.deadline.min(GIVE_BACK_WITHIN),
+            self.options.attempt.min(GIVE_BACK_WITHIN),
+        );
+        if let Err(error) = quickly.release_lock(lock, token).await {
+            tracing::debug!(lock, %error, "failed to give the lock back");
+        }
     }
 
     /// Who holds the lock, and who waits for it. Never used, or not for a day: `not_found`.
@@ -124,13 +158,19 @@ impl LockGuard {
         let asked = Instant::now();
         let held = client.acquire_lock(lock, wanted).await?;
         let mut guard = Self {
-            client: client.clone(),
+            // The caller's own key is that of the acquisition.
+            client: client.without_key(),
             certain_until: asked + Duration::from_millis(held.expires_in_ms),
             held,
         };
         // The wait has used up what was certain.
         if guard.certain_for() < Duration::from_millis(wanted.ttl_ms) / 2 {
-            guard.renew().await?;
+            if let Err(error) = guard.renew().await {
+                if error.code() != Some("lock_lost") {
+                    client.give_back(lock, guard.token()).await;
+                }
+                return Err(error);
+            }
         }
         Ok(guard)
     }

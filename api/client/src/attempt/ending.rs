@@ -7,13 +7,12 @@ use crate::error::Error;
 
 /// A refusal settles a request with a key, also when an earlier attempt may have been applied: the
 /// key makes the node answer what was decided then. Only what is checked before the key is looked
-/// up says nothing about that attempt, as does every refusal where there is no key.
+/// up says nothing about that attempt, as does nearly every refusal where there is no key.
 pub(super) fn settle(request: &Request, error: Error, uncertain: bool) -> Error {
     let Error::Refused(problem) = &error else {
         return error;
     };
-    let before_the_key = matches!(problem.status, 400 | 401 | 405 | 413 | 415);
-    if !uncertain || (request.key().is_some() && !before_the_key) {
+    if !uncertain || request.is_settled_by(problem.status) {
         return error;
     }
     Error::OutcomeUnknown {

@@ -30,6 +30,11 @@ enum Repetition {
     Idempotent,
     /// The same, but whoever has asked for it can ask nothing more.
     SignOut,
+    /// Of a lock: twice is once, and that it is held by nobody with this token is so whatever became of an earlier
+    /// attempt. A key would be remembered by the cluster for a day, every few seconds another.
+    Renewal,
+    /// Of a lock: after it there is nothing to give back.
+    Release,
 }
 
 impl Request {
@@ -74,6 +79,20 @@ impl Request {
         }
     }
 
+    pub(crate) fn renewal(path: String, body: Option<(&'static str, Bytes)>) -> Self {
+        Self {
+            repetition: Repetition::Renewal,
+            ..Self::change(Method::POST, path, body)
+        }
+    }
+
+    pub(crate) fn release(path: String) -> Self {
+        Self {
+            repetition: Repetition::Release,
+            ..Self::change(Method::DELETE, path, None)
+        }
+    }
+
     pub(crate) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.insert(name, value);
         self
@@ -91,19 +110,34 @@ impl Request {
     pub(super) fn key(&self) -> Option<&String> {
         match &self.repetition {
             Repetition::Keyed(key) => Some(key),
-            Repetition::Read | Repetition::Idempotent | Repetition::SignOut => None,
+            Repetition::Read
+            | Repetition::Idempotent
+            | Repetition::SignOut
+            | Repetition::Renewal
+            | Repetition::Release => None,
         }
     }
 
     /// After an attempt that may have removed it, "there is no such thing" says that it did, and after a sign-out
-    /// "there is no such session". (With a
+    /// "there is no such session", and after a release "it is not held with this token". (With a
     /// key the node remembers what it did, and answers that.)
     pub(super) fn is_done_by(&self, status: StatusCode, uncertain: bool) -> bool {
         let gone = match self.repetition {
             Repetition::Idempotent if self.method == Method::DELETE => StatusCode::NOT_FOUND,
             Repetition::SignOut => StatusCode::UNAUTHORIZED,
-            Repetition::Read | Repetition::Keyed(_) | Repetition::Idempotent => return false,
+            Repetition::Release => StatusCode::PRECONDITION_FAILED,
+            Repetition::Read | Repetition::Keyed(_) | Repetition::Idempotent | Repetition::Renewal => return false,
         };
         uncertain && status == gone
+    }
+
+    /// Whether this refusal says all there is to know, also after an attempt that may have been applied.
+    pub(super) fn is_settled_by(&self, status: u16) -> bool {
+        match self.repetition {
+            // Checked before the key is looked up, these say nothing about that attempt.
+            Repetition::Keyed(_) => !matches!(status, 400 | 401 | 405 | 413 | 415),
+            Repetition::Renewal => matches!(status, 404 | 412),
+            _ => false,
+        }
     }
 }

@@ -224,3 +224,83 @@ async fn after_a_long_wait_a_guard_renews_at_once() {
     assert_eq!(node.received().len(), 2);
     assert!(guard.certain_for() > Duration::from_millis(100));
 }
+
+fn has_key(request: &Received) -> bool {
+    request.headers.contains_key("idempotency-key")
+}
+
+#[tokio::test]
+async fn renewals_and_releases_take_only_the_callers_key() {
+    let node = FakeNode::start(|request, _| match request.method.as_str() {
+        "DELETE" => Reply::Whole(204, Vec::new(), String::new()),
+        _ => held(7, 5000),
+    })
+    .await;
+    let client = client(&[&node.url]);
+    client.renew_lock("l", 7, None).await.unwrap();
+    client.release_lock("l", 7).await.unwrap();
+    assert!(!node.received().iter().any(has_key));
+    client.with_key("k1").unwrap().renew_lock("l", 7, None).await.unwrap();
+    client.with_key("k2").unwrap().release_lock("l", 7).await.unwrap();
+    let received = node.received();
+    assert_eq!([key(&received[2]), key(&received[3])], ["k1", "k2"]);
+
+    // The guard's caller has chosen it for the acquisition.
+    let guard = LockGuard::acquire(&client.with_key("k3").unwrap(), "l", &wanted(0)).await;
+    guard.unwrap().release().await.unwrap();
+    let received = node.received();
+    assert_eq!((key(&received[4]), has_key(&received[5])), ("k3", false));
+}
+
+#[tokio::test]
+async fn a_renewal_or_release_whose_answer_was_lost_is_repeated() {
+    for lost in [true, false] {
+        let node = FakeNode::start(move |_, n| match n {
+            0 if lost => Reply::Close,
+            _ => refused(412, "lock_lost"),
+        })
+        .await;
+        let released = client(&[&node.url]).release_lock("l", 7).await;
+        assert_eq!(released.is_ok(), lost, "{released:?}");
+    }
+    let node = FakeNode::start(|_, n| if n == 0 { Reply::Close } else { held(7, 5000) }).await;
+    client(&[&node.url]).renew_lock("l", 7, None).await.unwrap();
+    // It is held by nobody with that token, whatever became of the first attempt.
+    for (status, code) in [(412, "lock_lost"), (404, "not_found")] {
+        let node = FakeNode::start(move |_, n| match n {
+            0 => Reply::Close,
+            _ => refused(status, code),
+        })
+        .await;
+        let error = client(&[&node.url]).renew_lock("l", 7, None).await.unwrap_err();
+        assert_eq!(error.code(), Some(code));
+    }
+}
+
+#[tokio::test]
+async fn a_grant_under_the_callers_key_that_is_over_is_none() {
+    let node = FakeNode::start(|request, _| match request.method.as_str() {
+        "PUT" => held(7, 0),
+        _ => refused(412, "lock_lost"),
+    })
+    .await;
+    let keyed = client(&[&node.url]).with_key("k").unwrap();
+    let error = keyed.acquire_lock("l", &wanted(0)).await.unwrap_err();
+    assert_eq!(error.code(), Some("lock_lost"));
+    let received = node.received();
+    assert_eq!((received.len(), has_key(&received[1])), (2, false));
+}
+
+#[tokio::test]
+async fn a_guard_that_cannot_renew_after_its_wait_gives_the_lock_back() {
+    let node = FakeNode::start(|request, _| match request.method.as_str() {
+        "PUT" => held(7, 1000),
+        "POST" => refused(403, "forbidden"),
+        _ => Reply::Whole(204, Vec::new(), String::new()),
+    })
+    .await;
+    let error = LockGuard::acquire(&client(&[&node.url]), "l", &wanted(0)).await;
+    assert_eq!(error.unwrap_err().code(), Some("forbidden"));
+    let methods: Vec<String> = node.received().into_iter().map(|request| request.method).collect();
+    assert_eq!(methods, ["PUT", "POST", "DELETE"]);
+}
