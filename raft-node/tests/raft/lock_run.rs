@@ -31,6 +31,8 @@ struct Heard {
     held: bool,
     renewals: Renewals,
     ttl_ms: u64,
+    /// How long the lock is waited for.
+    grant_after: Duration,
     /// Method and path, and when.
     requests: Vec<(String, SystemTime)>,
 }
@@ -43,6 +45,7 @@ impl Store {
             held,
             renewals,
             ttl_ms: 1000,
+            grant_after: Duration::ZERO,
             requests: Vec::new(),
         }));
         let shared = heard.clone();
@@ -104,7 +107,11 @@ fn converse(mut socket: TcpStream, heard: &Mutex<Heard>) -> Option<()> {
     };
     let (status, body) = match request.as_str() {
         "PUT /v1/locks/deploy" if held => (409, problem(409, "lock_held")),
-        "PUT /v1/locks/deploy" => (200, granted),
+        "PUT /v1/locks/deploy" => {
+            let wait = heard.lock().unwrap().grant_after;
+            std::thread::sleep(wait);
+            (200, granted)
+        }
         "GET /v1/locks/deploy" => (200, shown.to_owned()),
         "POST /v1/locks/deploy/renew" => match renewals {
             Renewals::Granted => (200, granted),
@@ -227,6 +234,50 @@ fn what_the_command_leaves_in_its_group_ends_with_it() {
     let ended = start(&[&store.url], dir.path(), script).wait_with_output().unwrap();
     assert_eq!(ended.status.code(), Some(3));
     assert!(!is_alive(process_of(dir.path().join("child"))));
+}
+
+/// As a daemon hands it on to what it starts.
+#[test]
+fn who_inherits_that_the_end_of_children_is_ignored_sees_it_all_the_same() {
+    let store = Store::start(false, Renewals::Granted);
+    let ended = Command::new("sh")
+        .args(["-c", "trap '' CHLD; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_quorate")])
+        .args(["lock", "run", "deploy", "--ttl", "1s", "--endpoints", &store.url])
+        .args(["--", "sh", "-c", "sleep 0.2; exit 7"])
+        .output()
+        .unwrap();
+    assert_eq!(ended.status.code(), Some(7), "{ended:?}");
+    assert_eq!(
+        store.requests(),
+        ["PUT /v1/locks/deploy", "DELETE /v1/locks/deploy?token=7"]
+    );
+}
+
+#[test]
+fn a_lock_whose_renewal_fails_after_the_wait_is_given_back() {
+    // The wait took a third of the ttl, and no renewal is answered.
+    let store = Store::start(false, Renewals::Silent);
+    store.heard.lock().unwrap().grant_after = Duration::from_millis(400);
+    let ended = run(&store, "echo here");
+    assert_ne!(ended.status.code(), Some(0));
+    assert_eq!(String::from_utf8_lossy(&ended.stdout), "");
+    assert_eq!(store.requests().last().unwrap(), "DELETE /v1/locks/deploy?token=7");
+
+    // A signal comes while it is being renewed.
+    let store = Store::start(false, Renewals::Silent);
+    {
+        let mut heard = store.heard.lock().unwrap();
+        heard.grant_after = Duration::from_millis(3400);
+        heard.ttl_ms = 10_000;
+    }
+    let dir = TempDir::new().unwrap();
+    let running = start_for("10s", &[&store.url], dir.path(), "echo here");
+    let renews = "POST /v1/locks/deploy/renew".to_owned();
+    eventually(|| store.requests().contains(&renews).then_some(()));
+    kill(Pid::from_raw(running.id() as i32), Signal::SIGTERM).unwrap();
+    let ended = running.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(128 + 15), "{ended:?}");
+    assert_eq!(store.requests().last().unwrap(), "DELETE /v1/locks/deploy?token=7");
 }
 
 #[test]

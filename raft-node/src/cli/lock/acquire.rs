@@ -67,6 +67,10 @@ impl Acquire {
 
 /// A refusal that says who holds the lock, as far as the store can say.
 pub(super) async fn held_by(client: &Client, lock: &str, error: Error) -> Failure {
+    if error.code() == Some("lock_lost") {
+        let hint = "what was granted under this key is over: ask anew under another".to_owned();
+        return Failure::from(error).midway(hint);
+    }
     if error.code() != Some("lock_held") {
         return error.into();
     }

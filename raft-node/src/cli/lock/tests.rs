@@ -90,6 +90,28 @@ async fn who_is_refused_hears_who_holds_the_lock() {
     assert_eq!(hint, "by a\\u{1b}nn with token 7, 4.2 s of its ttl left; waiting: 3");
 }
 
+#[tokio::test]
+async fn a_grant_that_is_over_is_none_also_under_the_callers_key() {
+    let line = "lock acquire deploy --owner ann --idempotency-key k";
+    let (ended, asked) = run(line, |method, _| {
+        Some(match method {
+            "PUT" => {
+                let mut over = held();
+                over["expires_in_ms"] = json!(0);
+                (200, over)
+            }
+            _ => refusal(412, "lock_lost"),
+        })
+    })
+    .await;
+    let Err(Failure::Midway { failure, hint }) = ended else {
+        panic!("{ended:?}");
+    };
+    assert!(matches!(*failure, Failure::Client(ref error) if error.code() == Some("lock_lost")));
+    assert!(hint.contains("is over"), "{hint}");
+    assert_eq!(asked[1..], [r#"POST /v1/locks/deploy/renew {"token":7}"#]);
+}
+
 #[test]
 fn lines_that_cannot_be_meant() {
     for line in [

@@ -5,7 +5,7 @@ use std::time::Duration;
 use quorate_client::{Client, Error, Options};
 use tokio::sync::mpsc;
 
-use super::bounds::Bounds;
+use super::bounds::{Bounds, PAUSE};
 use super::clock;
 
 /// What is known of the lock.
@@ -21,9 +21,6 @@ pub(crate) enum News {
 
 /// News on their way. More than one is there only while the command is being ended; then the task waits.
 pub(crate) const NEWS: usize = 4;
-
-/// Between two attempts, so that nodes that refuse at once are not asked without a pause.
-const PAUSE: Duration = Duration::from_millis(20);
 
 pub(crate) struct Renewals {
     /// One for each node, so that each attempt is at one node and has its bounded time.

@@ -17,6 +17,8 @@ use crate::cli::exit::Failure;
 
 /// The last line: the command's group is gone.
 const DONE: &str = "done";
+/// It has nothing left to do then but to read that.
+const DONE_WITHIN: Duration = Duration::from_secs(1);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct RunWatchdog {}
@@ -95,12 +97,20 @@ impl Watchdog {
         self.write(&format!("{group} {}\n", kill_at.as_millis()))
     }
 
-    /// The group is gone.
-    pub(crate) fn done(mut self) {
+    /// The group is gone. Whoever has stopped the watchdog does not keep the lock from being given back.
+    pub(crate) async fn done(mut self) {
         // If it is gone, it is done as well.
         let _ = self.write(&format!("{DONE}\n"));
         drop(self.process.stdin.take());
-        let _ = self.process.wait();
+        let until = clock::now() + DONE_WITHIN;
+        while matches!(self.process.try_wait(), Ok(None)) {
+            if clock::now() >= until {
+                let _ = self.process.kill();
+                let _ = self.process.wait();
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
     }
 
     fn write(&mut self, line: &str) -> std::io::Result<()> {
