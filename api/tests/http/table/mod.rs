@@ -27,7 +27,7 @@ use tower::ServiceExt;
 use crate::caller::{Node, Reply};
 use crate::contract;
 use bench::Bench;
-use case::{Case, parse};
+use case::{Case, Fault, parse};
 use route::{Route, routes};
 use world::{World, world};
 
@@ -226,6 +226,24 @@ async fn a_sound_request_is_not_refused() {
         let request = route.sound.to_request(false);
         let response: http::Response<Body> = node.router.clone().oneshot(request).await.unwrap();
         assert_eq!(response.status(), route.status, "{} {}", route.method, route.pattern);
+    }
+}
+
+/// With no body, which would else say it.
+#[tokio::test]
+async fn a_head_is_refused_like_a_get() {
+    let world = world().await;
+    let node = world.node(ApiConfig::default());
+    let before = node.replica.state();
+    for mut case in cases(world).await {
+        if case.ask.method != "GET" || !matches!(case.fault, Fault::Nothing) {
+            continue;
+        }
+        case.ask.method = "HEAD".to_owned();
+        let reply = node.call(case.ask.to_request(false)).await;
+        assert_eq!((reply.status.as_u16(), reply.body.len()), (case.status, 0), "{case}");
+        assert_eq!(reply.header("content-type"), "application/problem+json", "{case}");
+        unchanged(&case, &before, &node.replica.state());
     }
 }
 
