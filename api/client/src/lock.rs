@@ -164,13 +164,13 @@ impl LockGuard {
             held,
         };
         // The wait has used up what was certain.
-        if guard.certain_for() < Duration::from_millis(wanted.ttl_ms) / 2 {
-            if let Err(error) = guard.renew().await {
-                if error.code() != Some("lock_lost") {
-                    client.give_back(lock, guard.token()).await;
-                }
-                return Err(error);
+        if guard.certain_for() < Duration::from_millis(wanted.ttl_ms) / 2
+            && let Err(error) = guard.renew().await
+        {
+            if error.code() != Some("lock_lost") {
+                client.give_back(lock, guard.token()).await;
             }
+            return Err(error);
         }
         Ok(guard)
     }
