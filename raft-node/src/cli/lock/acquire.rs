@@ -32,7 +32,7 @@ pub(crate) struct Acquire {
 /// On which terms a lock is taken.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Terms {
-    /// Who holds it, for people [default: user@host:pid]
+    /// Who holds it, for people; user@host:pid unless given
     #[arg(long, value_name = "OWNER")]
     owner: Option<String>,
     /// How long it is held unless it is renewed: 100ms to 60m
