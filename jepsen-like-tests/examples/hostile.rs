@@ -20,8 +20,8 @@ use serde_json::json;
 const WITHIN: Duration = Duration::from_secs(60);
 /// How long is measured without a crowd.
 const CALM: Duration = Duration::from_secs(10);
-/// Memory is measured by each node once a second; what a crowd leaves is looked at after this.
-const SETTLE: Duration = Duration::from_secs(3);
+/// A node gives freed memory back every five seconds; what a crowd leaves is looked at after this.
+const SETTLE: Duration = Duration::from_secs(8);
 /// A client that asks as fast as it can would itself be most of the load.
 const PAUSE: Duration = Duration::from_millis(5);
 

@@ -17,8 +17,9 @@ const CROWD: Crowd = Crowd {
     floods: 4,
 };
 /// What the node may have more than before: RocksDB's buffers take what the normal client writes, and a
-/// page that is only partly free stays. The crowd takes some 30 MB while it is there.
-const KEPT_BYTES_MAX: f64 = 12e6;
+/// page that is only partly free stays: some 8 MB, 11 on a busy machine. The crowd takes some 30 MB while it is
+/// there, and 26 stay where freed memory is not given back.
+const KEPT_BYTES_MAX: f64 = 20e6;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn crowds_are_cut_while_a_normal_client_is_served() {
