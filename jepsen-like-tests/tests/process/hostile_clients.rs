@@ -16,10 +16,11 @@ const CROWD: Crowd = Crowd {
     bodies: 200,
     floods: 4,
 };
-/// What the node may have more than before: RocksDB's buffers take what the normal client writes, and a
-/// page that is only partly free stays: some 8 MB, 11 on a busy machine. The crowd takes some 30 MB while it is
-/// there, and 26 stay where freed memory is not given back.
-const KEPT_BYTES_MAX: f64 = 20e6;
+/// What the node may have more than before the crowd: RocksDB's buffers take what the normal client writes, and
+/// a page that is only partly free stays. That was 7 to 8 MB on an idle machine and 10.6 MB on a busy one. The
+/// crowd takes some 30 MB while it is there, and 26 stay where freed memory is not given back; it must be a first
+/// crowd that is measured, because a second one would fit into what the first has left behind.
+const KEPT_BYTES_MAX: f64 = 12e6;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn crowds_are_cut_while_a_normal_client_is_served() {
