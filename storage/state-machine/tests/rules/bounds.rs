@@ -4,32 +4,9 @@ use quorate_state_machine::apply::Response;
 use quorate_state_machine::command::{NewMessage, Patch};
 use quorate_state_machine::limits::{ATTRIBUTES_BYTES_MAX, MEMBERSHIPS_ENDED_MAX, MESSAGE_REVISIONS_MAX};
 use quorate_state_machine::query::QueryBody;
-use quorate_state_machine::{
-    Answer, Caller, Code, Command, Conditions, EntryMeta, Envelope, RoomKind, Seq, SpaceId, VERSION_MAX,
-};
+use quorate_state_machine::{Answer, Caller, Code, Command, EntryMeta, Envelope, RoomKind, Seq, VERSION_MAX};
 
-use crate::world::World;
-
-fn root(command: Command) -> Envelope {
-    Envelope {
-        space: SpaceId::MAIN,
-        caller: Caller::Root,
-        request_id: String::new(),
-        idempotency: None,
-        conditions: Conditions::default(),
-        command,
-    }
-}
-
-fn create_user(user: String) -> Envelope {
-    root(Command::CreateUser {
-        user,
-        display_name: None,
-        email: None,
-        password_hash: None,
-        attributes: None,
-    })
-}
+use crate::world::{World, create_user, root};
 
 fn create_room(room: String, members: Vec<String>) -> Envelope {
     root(Command::CreateRoom {
@@ -64,7 +41,7 @@ fn rooms_of(world: &World, user: &str) -> Vec<String> {
 #[test]
 fn a_user_in_very_many_rooms_leaves_some_before_he_is_deleted() {
     let mut world = World::default();
-    let mut commands = vec![create_user("a".to_owned())];
+    let mut commands = vec![create_user("a")];
     commands.extend((0..=MEMBERSHIPS_ENDED_MAX).map(|n| create_room(format!("r{n}"), vec!["a".to_owned()])));
     all_done(&mut world, &commands);
     let delete = root(Command::DeleteUser { user: "a".to_owned() });
@@ -91,7 +68,7 @@ fn a_user_in_very_many_rooms_leaves_some_before_he_is_deleted() {
 fn a_very_large_room_is_deleted_for_all_of_its_members() {
     let mut world = World::default();
     let names: Vec<String> = (0..=MEMBERSHIPS_ENDED_MAX).map(|n| format!("u{n:05}")).collect();
-    let mut commands: Vec<Envelope> = names.iter().cloned().map(create_user).collect();
+    let mut commands: Vec<Envelope> = names.iter().map(|name| create_user(name)).collect();
     commands.push(create_room("big".to_owned(), Vec::new()));
     commands.extend(names.iter().map(|user| {
         root(Command::PutMember {

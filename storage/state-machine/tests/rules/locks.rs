@@ -9,12 +9,12 @@ use quorate_state_machine::keys::{Expiring, Key};
 use quorate_state_machine::limits::{LOCK_WAITERS_MAX, LOCK_WAITERS_SHOWN_MAX, TICK_SWEPT_MAX};
 use quorate_state_machine::query::{QueryBody, standing};
 use quorate_state_machine::{
-    Answer, Caller, Code, Command, Conditions, EntryMeta, Envelope, FencingToken, Home, Lock, LockId, Revision, RunId,
-    SpaceId, VERSION_MAX, WaiterId,
+    Answer, Caller, Code, Command, EntryMeta, Envelope, FencingToken, Home, Lock, LockId, Revision, RunId, SpaceId,
+    VERSION_MAX, WaiterId,
 };
 
 use crate::random::history;
-use crate::world::World;
+use crate::world::{World, root};
 
 fn locks(world: &World) -> Vec<Lock> {
     let body = QueryBody::Locks {
@@ -64,17 +64,6 @@ fn rows(world: &World) -> Rows {
     rows.lock_timers.sort();
     rows.waiter_timers.sort();
     rows
-}
-
-fn root(command: Command) -> Envelope {
-    Envelope {
-        space: SpaceId::MAIN,
-        caller: Caller::Root,
-        request_id: String::new(),
-        idempotency: None,
-        conditions: Conditions::default(),
-        command,
-    }
 }
 
 fn ask(lock: String, wait_ms: u64) -> Envelope {

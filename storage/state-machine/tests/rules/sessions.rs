@@ -9,33 +9,11 @@ use quorate_state_machine::keys::{Expiring, Key};
 use quorate_state_machine::limits::{TICK_SWEPT_MAX, USER_SESSIONS_MAX};
 use quorate_state_machine::query::QueryBody;
 use quorate_state_machine::{
-    Caller, Code, Command, Conditions, EntryMeta, Envelope, Outcome, Revision, SpaceId, TokenHash, Topic, UserId,
-    VERSION_MAX,
+    Caller, Code, Command, EntryMeta, Envelope, Outcome, Revision, TokenHash, Topic, UserId, VERSION_MAX,
 };
 
 use crate::random::{Entry, history};
-use crate::world::World;
-
-fn root(command: Command) -> Envelope {
-    Envelope {
-        space: SpaceId::MAIN,
-        caller: Caller::Root,
-        request_id: String::new(),
-        idempotency: None,
-        conditions: Conditions::default(),
-        command,
-    }
-}
-
-fn create_user(user: &str) -> Envelope {
-    root(Command::CreateUser {
-        user: user.to_owned(),
-        display_name: None,
-        email: None,
-        password_hash: Some("hash".to_owned()),
-        attributes: None,
-    })
-}
+use crate::world::{PASSWORD_HASH, World, create_user, root};
 
 fn token(n: usize) -> TokenHash {
     let mut token = [0; 32];
@@ -46,7 +24,7 @@ fn token(n: usize) -> TokenHash {
 fn sign_in(user: &str, n: usize, ttl_ms: u64) -> Envelope {
     root(Command::CreateSession {
         user: user.to_owned(),
-        password_hash: "hash".to_owned(),
+        password_hash: PASSWORD_HASH.to_owned(),
         token: token(n),
         device: None,
         ttl_ms,

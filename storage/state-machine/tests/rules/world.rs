@@ -2,7 +2,8 @@
 
 use quorate_state_machine::query::{Answered, QueryBody};
 use quorate_state_machine::{
-    Caller, EntryMeta, Envelope, Memory, Outcome, Overlay, Query, SpaceId, apply, query, state_hash,
+    Caller, Command, Conditions, EntryMeta, Envelope, Memory, Outcome, Overlay, Query, SpaceId, apply, query,
+    state_hash,
 };
 
 #[derive(Debug, Clone, Default)]
@@ -42,4 +43,29 @@ impl World {
     pub(crate) fn hash(&self) -> u128 {
         state_hash(&self.memory).unwrap()
     }
+}
+
+/// Of every user whom [`create_user`] makes.
+pub(crate) const PASSWORD_HASH: &str = "hash";
+
+/// The administrator's, without a key and without conditions.
+pub(crate) fn root(command: Command) -> Envelope {
+    Envelope {
+        space: SpaceId::MAIN,
+        caller: Caller::Root,
+        request_id: String::new(),
+        idempotency: None,
+        conditions: Conditions::default(),
+        command,
+    }
+}
+
+pub(crate) fn create_user(user: &str) -> Envelope {
+    root(Command::CreateUser {
+        user: user.to_owned(),
+        display_name: None,
+        email: None,
+        password_hash: Some(PASSWORD_HASH.to_owned()),
+        attributes: None,
+    })
 }
