@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
+use quorate_state_machine::Command;
 use quorate_state_machine::apply::Response;
 use quorate_state_machine::version::LOCKS_SESSIONS_EDITS;
-use quorate_state_machine::{Caller, Command, Conditions, Envelope, SpaceId};
 use quorate_storage::state::StateStore;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::node::NodeCore;
+use crate::own_command::{OF_THE_NODE, own_command};
 use crate::state_machine::AppliedNow;
 
 /// A tick that no majority has confirmed by then is proposed anew: two of them do what one does.
@@ -73,7 +74,7 @@ impl<S: StateStore> NodeCore<S> {
         let deadline = Instant::now() + TICK_TIMEOUT;
         match self
             .proposer
-            .propose(own(Command::Tick).encode().into(), deadline)
+            .propose(own_command(Command::Tick, OF_THE_NODE).encode().into(), deadline)
             .await
         {
             Ok(outcome) => match outcome.response {
@@ -88,17 +89,5 @@ impl<S: StateStore> NodeCore<S> {
                 false
             }
         }
-    }
-}
-
-/// A command of the node's own.
-pub(crate) fn own(command: Command) -> Envelope {
-    Envelope {
-        space: SpaceId::MAIN,
-        caller: Caller::Root,
-        request_id: "node".to_owned(),
-        idempotency: None,
-        conditions: Conditions::default(),
-        command,
     }
 }

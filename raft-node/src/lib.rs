@@ -25,6 +25,7 @@ pub mod log_store;
 pub mod membership;
 pub mod metrics;
 pub mod node;
+mod own_command;
 pub mod peers;
 pub mod proposer;
 pub mod raft_config;

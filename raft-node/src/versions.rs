@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use bincode::{Decode, Encode};
 use quorate_api::replica::ReplicaError;
-use quorate_state_machine::{Caller, Command, Conditions, Envelope, SpaceId, VERSION_MAX, VERSION_MIN};
+use quorate_state_machine::{Command, VERSION_MAX, VERSION_MIN};
 use quorate_storage::state::StateStore;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::node::NodeCore;
+use crate::own_command::{CLUSTER_VERSION, own_command};
 use crate::survey::Survey;
 
 /// A raise that no majority has confirmed by then is decided anew: it may still come.
@@ -158,15 +159,7 @@ async fn raise<S: StateStore>(core: Arc<NodeCore<S>>, builds: Builds, to: u32) {
     if !effective.nodes().map(|(id, _)| id).eq(builds.keys()) {
         return;
     }
-    let envelope = Envelope {
-        space: SpaceId::MAIN,
-        caller: Caller::Root,
-        request_id: "cluster-version".to_owned(),
-        idempotency: None,
-        conditions: Conditions::default(),
-        command: Command::RaiseVersion { to },
-    };
-    let command = envelope.encode();
+    let command = own_command(Command::RaiseVersion { to }, CLUSTER_VERSION).encode();
     if core.disk.refuses(&command) {
         return;
     }

@@ -15,8 +15,8 @@ use quorate_storage::state::StateStore;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::expiry::own;
 use crate::node::NodeCore;
+use crate::own_command::{OF_THE_NODE, own_command};
 use crate::survey::Survey;
 
 /// A node is asked twice a second; one that has not answered for so long is taken for gone. With the time to
@@ -89,7 +89,7 @@ pub async fn give_up_earlier_runs<S: StateStore>(core: Arc<NodeCore<S>>) {
 /// As the leader, and as nobody else: what it proposes is never sent on, and not proposed again. If it did not go
 /// through, the next survey finds the node silent still, or back.
 async fn drop_those_at<S: StateStore>(core: Arc<NodeCore<S>>, node: u64) {
-    let command = own(Command::DropWaiters { node, except: None }).encode();
+    let command = own_command(Command::DropWaiters { node, except: None }, OF_THE_NODE).encode();
     loop {
         let deadline = Instant::now() + DROP_TIMEOUT;
         match core.proposer.propose(command.clone().into(), deadline).await {
@@ -106,7 +106,7 @@ async fn drop_those_at<S: StateStore>(core: Arc<NodeCore<S>>, node: u64) {
 /// As the node itself, wherever the leader is, until it went through: nobody of this run is among them.
 async fn drop_those_before<S: StateStore>(core: Arc<NodeCore<S>>, node: u64, run: RunId) {
     let except = Some(run);
-    let command = own(Command::DropWaiters { node, except }).encode();
+    let command = own_command(Command::DropWaiters { node, except }, OF_THE_NODE).encode();
     loop {
         let options = WriteOptions {
             deadline: std::time::Instant::now() + DROP_TIMEOUT,
