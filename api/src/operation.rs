@@ -65,10 +65,9 @@ fn schema_of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
 const ALWAYS: [Kind; 2] = [Kind::BadRequest, Kind::Internal];
 
 /// Errors of everything that needs a place among the requests at work, and a state to look at.
-const WORK: [Kind; 7] = [
+const WORK: [Kind; 6] = [
     Kind::Refused(Code::Unauthenticated),
     Kind::Refused(Code::RateLimited),
-    Kind::Refused(Code::PositionExpired),
     Kind::Overloaded,
     Kind::NoLeader,
     Kind::NotReady,
@@ -92,7 +91,7 @@ impl Operation {
         let mut this = Self::new(Method::GET, path, Rule::Read, id, summary);
         this.query.push("level");
         this.headers.extend([X_USER, REQUEST_TIMEOUT_MS, X_MIN_POSITION]);
-        this.errors(&WORK).of_path()
+        this.errors(&WORK).errors(&[Code::PositionExpired]).of_path()
     }
 
     /// A write without a body, until [`Self::json`] or one of its kin gives it one.
@@ -241,6 +240,13 @@ impl Operation {
         self.headers.retain(|name| *name != IDEMPOTENCY_KEY);
         self.errors
             .retain(|kind| *kind != Kind::Refused(Code::IdempotencyMismatch));
+        self
+    }
+
+    /// For a read of something else than one node's state: there is no position that it could wait for.
+    pub(crate) fn without_min_position(mut self) -> Self {
+        self.headers.retain(|name| *name != X_MIN_POSITION);
+        self.errors.retain(|kind| *kind != Kind::Refused(Code::PositionExpired));
         self
     }
 

@@ -20,6 +20,7 @@ pub(super) fn routes(table: Table) -> Table {
         .add(
             Operation::read("/v1/cluster", "getCluster", "Show the cluster as this node sees it")
                 .about("It answers without a quorum.")
+                .without_min_position()
                 .answers::<wire::Cluster>(200),
             get,
         )
@@ -46,6 +47,7 @@ pub(super) fn routes(table: Table) -> Table {
         .add(
             Operation::read("/v1/cluster/verify", "verifyCluster", "Compare the states of all nodes")
                 .about("Each node hashes its whole state after one entry of the log: give it the time that takes.")
+                .without_min_position()
                 .admin()
                 .answers::<wire::Verification>(200),
             verify,

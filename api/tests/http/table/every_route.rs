@@ -312,7 +312,6 @@ fn replica(route: &Route) -> Vec<Case> {
         (503, "not_ready", ReplicaError::NotReady("starting".to_owned())),
         (503, "shutting_down", ReplicaError::ShuttingDown),
         (429, "overloaded", ReplicaError::Overloaded("the queue".to_owned())),
-        (410, "position_expired", ReplicaError::PositionExpired),
     ];
     // A read has no outcome that could be unknown, and needs no room on the disk.
     let of_reads = [(503, "not_ready", unknown())];
@@ -321,7 +320,9 @@ fn replica(route: &Route) -> Vec<Case> {
         (507, "disk_full", ReplicaError::DiskFull),
     ];
     let rest = if route.is_read() { &of_reads[..] } else { &of_writes };
-    for (status, code, error) in errors.iter().chain(rest).cloned() {
+    let expired = [(410, "position_expired", ReplicaError::PositionExpired)];
+    let expired = if route.takes_positions() { &expired[..] } else { &[] };
+    for (status, code, error) in errors.iter().chain(rest).chain(expired).cloned() {
         let case = Case::new(status, code, route.sound.clone());
         cases.push(if route.is_admin() {
             case.with(Fault::Admin(error.into()))
@@ -334,7 +335,8 @@ fn replica(route: &Route) -> Vec<Case> {
     if route.pattern == "/v1/cluster" {
         // What root asks is answered from what the node knows; who another is, the state says.
         cases.iter_mut().for_each(|case| case.ask = case.ask.clone().by("ann"));
-    } else if route.is_read() && !route.is_admin() {
+    }
+    if route.takes_positions() {
         let expired = route.sound.clone().header("x-quorate-min-position", EXPIRED);
         cases.push(Case::new(410, "position_expired", expired));
     }

@@ -104,6 +104,11 @@ impl Route {
         self.gives(422, "idempotency_mismatch")
     }
 
+    /// It waits until the node reflects a position.
+    pub(super) fn takes_positions(&self) -> bool {
+        self.gives(410, "position_expired")
+    }
+
     pub(super) fn is_sign_in(&self) -> bool {
         self.pattern == "/v1/sessions"
     }
