@@ -19,6 +19,7 @@ pub mod keys;
 pub mod limits;
 pub mod memory;
 pub mod names;
+pub mod planted;
 pub mod query;
 mod read;
 pub mod rejection;

@@ -414,7 +414,7 @@ pub(crate) struct HolderRow {
     pub(crate) token: FencingToken,
     /// The change with which he asked.
     pub(crate) since: Revision,
-    /// Who asked last, under the same idempotency key: he may not have heard of the grant.
+    /// Who asked, and may not have heard of the grant; nobody once he asked again under his idempotency key.
     pub(crate) waiter: WaiterId,
     /// What it was taken with.
     pub(crate) ttl_ms: u64,
@@ -432,7 +432,7 @@ pub(crate) struct LockNameRow {
 pub(crate) struct WaiterRow {
     pub(crate) owner: String,
     pub(crate) caller: UserId,
-    /// Who asked last, under the same idempotency key.
+    /// Who asked; nobody once he asked again under his idempotency key.
     pub(crate) waiter: WaiterId,
     pub(crate) home: Home,
     pub(crate) ttl_ms: u64,

@@ -6,8 +6,8 @@
 //!   granted anything after his deadline, or after he was given up.
 //! - The token is made of the revision of the grant, so a later grant's is larger, on every lock and for ever.
 //!   [`check_held`] compares it in the entry of the write that it guards.
-//! - Under an idempotency key a wait is one wait, however often it is asked for: whoever asked last is the
-//!   one whose going away ends it.
+//! - Under an idempotency key a wait is one wait, however often it is asked for. Once it was asked for twice, the end
+//!   of a connection ends nothing any more: which of them its owner listens at, nobody can know.
 
 use super::context::{Context, Done};
 use super::dedup;
@@ -18,6 +18,7 @@ use crate::event::Topic;
 use crate::ids::{FencingToken, LockId, Revision, RunId, SpaceId, UserId, WaiterId};
 use crate::keys::{Expiring, Group, Key};
 use crate::limits::{LOCK_KEPT_MS, LOCK_WAITERS_MAX, LOCKS_MAX, TICK_SWEPT_MAX};
+use crate::planted::{Bug, is_planted};
 use crate::read::Reader;
 use crate::rejection::{Code, Fatal, Rejection, Stop};
 use crate::rows::{Decided, HolderRow, HomeWaiterRow, LockNameRow, LockRow, Row, TimersRow, UserRow, WaiterRow};
@@ -56,7 +57,7 @@ pub(super) fn acquire<V: View>(context: &mut Context<'_, V>, name: String, asked
         let holder = HolderRow {
             owner: asked.owner,
             caller: context.who.id,
-            token: FencingToken::new(context.system.epoch, context.rev),
+            token: token(context),
             since,
             waiter: asked.waiter,
             ttl_ms: asked.ttl_ms,
@@ -219,7 +220,13 @@ pub(super) fn expire_waiter<V: View>(context: &mut Context<'_, V>, id: LockId, s
     save(context, id, row)
 }
 
-/// The same request comes again under its key, perhaps at another node: from now on it is that one's.
+/// No request has this id: they are drawn by chance from 128 bits.
+const NOBODY: WaiterId = WaiterId(0);
+
+/// The same request comes again under its key, perhaps at another node. The order in which two attempts come to the
+/// log is not that in which they were made: the first may have lain in a node that was paused, whose connection its
+/// owner has long left. If the going of either could end what was granted, it would end what the other was told. So
+/// neither can; what nobody gives back ends by its ttl, and who waits for nobody by his deadline, or with his node.
 pub(super) fn ask_again<V: View>(
     state: &mut Overlay<V>,
     space: SpaceId,
@@ -243,7 +250,8 @@ pub(super) fn ask_again<V: View>(
                 lock,
                 since,
             };
-            (row.waiter, row.home) = (waiter, home);
+            row.waiter = of_either(row.waiter, waiter);
+            row.home = home;
             state.delete(old.encode(space));
             state.put(new.encode(space), HomeWaiterRow { run: home.run }.to_bytes());
             state.put(key.encode(space), row.to_bytes());
@@ -254,13 +262,18 @@ pub(super) fn ask_again<V: View>(
             };
             let mut row: LockRow = read.must(Key::Lock { lock })?;
             if let Some(holder) = row.holder.as_mut().filter(|holder| holder.token == token) {
-                holder.waiter = waiter;
+                holder.waiter = of_either(holder.waiter, waiter);
                 state.put(Key::Lock { lock }.encode(space), row.to_bytes());
             }
         }
         _ => {}
     }
     Ok(())
+}
+
+/// Whose going away ends it, after both have asked.
+fn of_either(before: WaiterId, now: WaiterId) -> WaiterId {
+    if before == now { now } else { NOBODY }
 }
 
 // ---- below: the steps ----
@@ -358,7 +371,7 @@ fn end<V: View>(context: &mut Context<'_, V>, id: LockId, row: &mut LockRow) -> 
         let holder = HolderRow {
             owner: waiter.owner.clone(),
             caller: waiter.caller,
-            token: FencingToken::new(context.system.epoch, context.rev),
+            token: token(context),
             since,
             waiter: waiter.waiter,
             ttl_ms: waiter.ttl_ms,
@@ -375,8 +388,21 @@ fn end<V: View>(context: &mut Context<'_, V>, id: LockId, row: &mut LockRow) -> 
     Ok(())
 }
 
+/// Of a grant in this entry.
+fn token<V: View>(context: &Context<'_, V>) -> FencingToken {
+    let rev = match is_planted(Bug::TokenResetOnRestart) {
+        // Grows with the time and, within a millisecond, with the revision.
+        true => Revision((context.wall_ms << 20) + (context.rev.0 & 0xf_ffff)),
+        false => context.rev,
+    };
+    FencingToken::new(context.system.epoch, rev)
+}
+
 fn grant(row: &mut LockRow, holder: HolderRow) {
-    assert!(holder.token > row.last_token, "tokens only grow");
+    assert!(
+        holder.token > row.last_token || is_planted(Bug::TokenResetOnRestart),
+        "tokens only grow"
+    );
     row.last_token = holder.token;
     row.holder = Some(holder);
 }

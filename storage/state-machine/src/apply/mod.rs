@@ -32,6 +32,7 @@ pub use outcome::{Outcome, Response};
 use crate::command::{Command, EntryMeta, Envelope};
 use crate::ids::SpaceId;
 use crate::keys::Key;
+use crate::planted::{Bug, is_planted};
 use crate::read::Reader;
 use crate::rejection::{Fatal, Rejection, Stop, settle};
 use crate::rows::{Row, SystemRow};
@@ -44,8 +45,12 @@ use context::{Context, Done, Told};
 pub fn apply<V: View>(state: &mut Overlay<V>, meta: EntryMeta, mut envelope: Envelope) -> Result<Outcome, Fatal> {
     let space = envelope.space;
     let mut system = Reader { view: &*state, space }.system()?;
+    let stamped_ms = match is_planted(Bug::ExpiryByLocalClock) {
+        true => meta.wall_ms,
+        false => meta.elapsed_ms,
+    };
     // The log's clock never goes back, whatever the leaders stamped.
-    system.elapsed_ms = system.elapsed_ms.max(meta.elapsed_ms);
+    system.elapsed_ms = system.elapsed_ms.max(stamped_ms);
     let outcome = |response: Result<Done, Rejection>, system: &SystemRow, told: Told| {
         let replayed = response.as_ref().is_ok_and(|done| done.replayed);
         let response = response.map(|done| done.response);

@@ -10,6 +10,7 @@ use crate::entity::Message;
 use crate::event::{Event, EventBody};
 use crate::ids::{Position, Revision, RoomId, Seq};
 use crate::keys::{Group, Key};
+use crate::planted::{Bug, is_planted};
 use crate::read::{Reader, Who};
 use crate::rejection::{Code, Fatal, Stop};
 use crate::rows::{FeedRow, MessageRow, RoomNameRow, RoomTailRow, Row, SystemRow};
@@ -39,7 +40,8 @@ pub(super) fn room<V: View + ?Sized>(
     let (items, next) = match after {
         RoomCursor::Now => (Vec::new(), now),
         RoomCursor::AfterSeq(seq) => {
-            let start = Seq(seq.0.saturating_add(1).clamp(tail.first_seq.0, tail.last_seq.0 + 1));
+            let next = 1 + u64::from(is_planted(Bug::StreamResumeOffByOne));
+            let start = Seq(seq.0.saturating_add(next).clamp(tail.first_seq.0, tail.last_seq.0 + 1));
             (message_items(read, room, name, &tail, start, limit + 1)?, now)
         }
         RoomCursor::After(position) => {
