@@ -57,3 +57,9 @@ pub use replica::{Replica, SharedReplica};
 pub use routes::router;
 pub use server::serve;
 pub use token::{ROOT_TOKEN_CHARS_MIN, RootToken};
+
+/// Without this crate's feature there are no planted bugs anywhere below it: only then this is a constant.
+#[cfg(not(feature = "testing"))]
+const _: () = assert!(!quorate_state_machine::planted::is_planted(
+    quorate_state_machine::planted::Bug::AckBeforeFsync
+));

@@ -32,8 +32,8 @@ const KEY_GRACE: Duration = Duration::from_secs(2);
 const ON_ITS_WAY: Duration = Duration::from_secs(2);
 
 /// Whoever asks for a lock on this node. Dropped before he has an answer, because his connection was closed,
-/// he is given up. That never hurts somebody else: a repetition under the same key is another waiter, and
-/// whoever asked last owns the wait.
+/// he is given up. That never hurts somebody else: a wait that was asked for again under the same key is nobody's
+/// to give up.
 pub(crate) struct Waiter {
     app: Arc<App>,
     lock: String,

@@ -91,7 +91,7 @@ pub async fn bootstrap<S: StateStore>(core: Arc<NodeCore<S>>, initial: &[Initial
 async fn greet<S: StateStore>(core: &NodeCore<S>, member: &InitialMember) -> anyhow::Result<Option<Greeted>> {
     match Connection::dial(
         member.peer_addr.clone(),
-        &core.book,
+        &core.pool,
         member.id,
         Purpose::Bootstrap,
         DIAL_TIMEOUT,

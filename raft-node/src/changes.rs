@@ -501,7 +501,7 @@ impl<S: StateStore> NodeCore<S> {
             if id != self.book.id {
                 Connection::dial(
                     moved.peer_addr.clone(),
-                    &self.book,
+                    &self.pool,
                     id,
                     Purpose::Bootstrap,
                     DIAL_TIMEOUT,
@@ -653,11 +653,15 @@ impl<S: StateStore> NodeCore<S> {
             peer_addr,
             client_url,
         } = pending.node.clone();
-        let connection = Connection::dial(peer_addr.clone(), &self.book, id, Purpose::Bootstrap, DIAL_TIMEOUT)
+        let connection = Connection::dial(peer_addr.clone(), &self.pool, id, Purpose::Bootstrap, DIAL_TIMEOUT)
             .await
             .map_err(|error| Contact::Later(error.to_string()))?;
         let greeted = &connection.greeted;
-        if !greeted.empty {
+        // One that an earlier leader began to add has entries and a vote. They are of this cluster's log, so to keep
+        // them is as right as for any server (and to lose them would not be). It knows its cluster only if a member
+        // knew its store; ids that have left are refused before this.
+        let is_of_this_cluster = greeted.cluster_id.is_some() && greeted.cluster_id == self.book.cluster_id();
+        if !greeted.empty && !is_of_this_cluster {
             return Err(Contact::Never(
                 "its directory is not empty: a node is added with a new one".to_owned(),
             ));

@@ -1,60 +1,97 @@
 //! The two clocks that a leader stamps on an entry.
 
+use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use quorate_state_machine::EntryMeta;
+use quorate_state_machine::planted::{Bug, is_planted};
 use tokio::time::Instant;
 
-/// `elapsed_ms` goes on from what was applied when this leadership began, by this process's
-/// monotonic time. Time without a leader does not count, and a wall clock that jumps expires nothing.
+/// Milliseconds since 1970, for showing. It may jump.
+pub type Wall = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// The clock of a node, for who proposes and for who looks for what has expired.
+///
+/// `elapsed_ms` goes on from what was applied when a leadership began, by this process's monotonic time.
+/// Time without a leader does not count, and a wall clock that jumps expires nothing.
+#[derive(Clone)]
+pub struct Clock {
+    /// The leadership that is or was last. Held for a comparison, never across an await.
+    current: Arc<Mutex<Option<Leadership>>>,
+    wall: Wall,
+}
+
 #[derive(Debug, Clone, Copy)]
-pub struct LeaderClock {
+struct Leadership {
+    term: u64,
     elapsed_at_start_ms: u64,
     start: Instant,
 }
 
-impl LeaderClock {
-    pub fn start(applied_elapsed_ms: u64) -> Self {
+impl Leadership {
+    fn begin(term: u64, applied_ms: u64) -> Self {
         Self {
-            elapsed_at_start_ms: applied_elapsed_ms,
+            term,
+            elapsed_at_start_ms: applied_ms,
             start: Instant::now(),
         }
     }
 
-    pub fn stamp(&self) -> EntryMeta {
-        let since_start_ms = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        EntryMeta {
-            elapsed_ms: self.elapsed_at_start_ms.saturating_add(since_start_ms),
-            wall_ms: wall_ms(),
-        }
+    fn since_start_ms(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
-}
 
-/// The clock of this node's leadership, for who proposes and for who looks for what has expired.
-#[derive(Debug, Clone, Default)]
-pub struct Clock {
-    /// With the term in which this node leads. Held for a comparison, never across an await.
-    current: Arc<Mutex<Option<(u64, LeaderClock)>>>,
+    fn elapsed_ms(&self) -> u64 {
+        self.elapsed_at_start_ms.saturating_add(self.since_start_ms())
+    }
 }
 
 impl Clock {
-    /// A new term goes on from what was applied before it.
-    pub fn of_term(&self, term: u64, applied_ms: u64) -> LeaderClock {
+    pub fn new(wall: Wall) -> Self {
+        Self {
+            current: Arc::default(),
+            wall,
+        }
+    }
+
+    /// A new term goes on from where the applied state stands, `applied_ms`.
+    fn leadership(&self, term: u64, applied_ms: u64) -> Leadership {
         let mut current = self.current.lock().expect("nothing panics while it holds the lock");
-        match *current {
-            // What was still to be applied when the term began may have been stamped later.
-            Some((of_term, clock)) if of_term == term && clock.stamp().elapsed_ms >= applied_ms => clock,
-            _ => {
-                let clock = LeaderClock::start(applied_ms);
-                *current = Some((term, clock));
-                clock
-            }
+        // What was still to be applied when the term began may have been stamped later.
+        let goes_on = current.filter(|of| of.term == term && of.elapsed_ms() >= applied_ms);
+        let leadership = goes_on.unwrap_or_else(|| Leadership::begin(term, applied_ms));
+        *current = Some(leadership);
+        leadership
+    }
+
+    /// The replicated clock, as this node's leadership of the term has it.
+    pub fn elapsed_ms(&self, term: u64, applied_ms: u64) -> u64 {
+        self.leadership(term, applied_ms).elapsed_ms()
+    }
+
+    /// What to write on an entry now.
+    pub fn stamp(&self, term: u64, applied_ms: u64) -> EntryMeta {
+        let leadership = self.leadership(term, applied_ms);
+        EntryMeta {
+            elapsed_ms: leadership.elapsed_ms(),
+            wall_ms: match is_planted(Bug::TokenResetOnRestart) {
+                true => leadership.since_start_ms(),
+                false => (self.wall)(),
+            },
         }
     }
 }
 
-/// Milliseconds since 1970 by this machine's clock; 0 for a clock before that.
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Clock")
+            .field("current", &self.current)
+            .finish_non_exhaustive()
+    }
+}
+
+/// By this machine's clock; 0 for a clock before 1970.
 pub fn wall_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)

@@ -63,8 +63,7 @@ impl<S: StateStore> NodeCore<S> {
         if !self.leads() || now.version < LOCKS_SESSIONS_EDITS {
             return None;
         }
-        let term = self.raft.server_metrics().borrow_watched().vote.leader_id.term;
-        let clock_ms = self.clock.of_term(term, now.elapsed_ms).stamp().elapsed_ms;
+        let clock_ms = self.clock.elapsed_ms(self.term(), now.elapsed_ms);
         let next_ms = now.next_expiry_ms?;
         Some(Duration::from_millis(next_ms.saturating_sub(clock_ms)))
     }

@@ -67,6 +67,13 @@ impl<S: StateStore> NodeCore<S> {
         self.raft.server_metrics().borrow_watched().current_leader
     }
 
+    /// The greatest term that this node knows.
+    pub(crate) fn term(&self) -> u64 {
+        // In a function of its own, so that the borrow ends with it: a second borrow beside it, while the core
+        // waits to write, would block both for ever.
+        self.raft.server_metrics().borrow_watched().vote.leader_id.term
+    }
+
     pub(crate) fn leads(&self) -> bool {
         self.leader_hint() == Some(self.book.id)
     }

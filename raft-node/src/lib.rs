@@ -30,6 +30,7 @@ pub mod peers;
 pub mod proposer;
 pub mod raft_config;
 pub mod read_index;
+pub mod runtime;
 pub mod serve;
 pub mod snapshots;
 pub mod start;
@@ -43,3 +44,9 @@ pub mod verify;
 pub mod versions;
 pub mod waits;
 pub mod watchers;
+
+/// Without this crate's feature there are no planted bugs anywhere below it: only then this is a constant.
+#[cfg(not(feature = "testing"))]
+const _: () = assert!(!quorate_state_machine::planted::is_planted(
+    quorate_state_machine::planted::Bug::AckBeforeFsync
+));

@@ -10,13 +10,13 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
-use quorate_state_machine::{Outcome, PackedEntry};
+use quorate_state_machine::{EntryMeta, Outcome, PackedEntry};
 use quorate_storage::FatalHook;
 use quorate_storage::state::StateStore;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use crate::clock::{Clock, LeaderClock};
+use crate::clock::Clock;
 use crate::metrics::ProposalMetrics;
 use crate::node::Raft;
 use crate::state_machine::AppliedNow;
@@ -284,7 +284,7 @@ impl<S: StateStore> Pump<S> {
             next = self.waiting.try_recv().ok();
         }
         let entry = PackedEntry {
-            meta: self.clock().stamp(),
+            meta: self.stamp(),
             commands,
         };
         Pack {
@@ -293,9 +293,9 @@ impl<S: StateStore> Pump<S> {
         }
     }
 
-    fn clock(&self) -> LeaderClock {
+    fn stamp(&self) -> EntryMeta {
         let term = self.raft.server_metrics().borrow_watched().vote.leader_id.term;
-        self.clock.of_term(term, self.applied.borrow().elapsed_ms)
+        self.clock.stamp(term, self.applied.borrow().elapsed_ms)
     }
 }
 

@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 use openraft::async_runtime::WatchReceiver;
 use prometheus::Registry;
 use quorate_api::{ApiConfig, Limits};
+use quorate_state_machine::RunId;
 use quorate_storage::log::{LogOptions, LogStore, RocksLog};
 use quorate_storage::node_dir::NodeDir;
 use quorate_storage::state::{RocksState, StateOptions, StateStore};
@@ -18,11 +19,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::wall_ms;
 use crate::config::Config;
 use crate::descriptors;
 use crate::heap;
 use crate::metrics::Metrics;
 use crate::node::NodeCore;
+use crate::peers::transport::Tcp;
 use crate::start::{Parts, start};
 
 /// Kept beyond what the API gives to requests in progress, so that it is the API that ends them.
@@ -61,6 +64,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let parts = Parts {
         store_id: u128::from_str_radix(&identity.store_id, 16)
             .context("the data directory's store id is not a number")?,
+        run: RunId(uuid::Uuid::new_v4().as_u128()),
+        wall: Arc::new(wall_ms),
+        transport: Arc::new(Tcp),
         cluster_id: identity.cluster_id,
         on_cluster_id: Arc::new(move |id| Ok(store_cluster_id.set_cluster_id(id)?)),
         log: log.clone(),
@@ -79,7 +85,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     };
     let parts_fatal = parts.on_fatal.clone();
     let stop_peers = CancellationToken::new();
-    let core = start(&config, peer_listener, parts, stop_peers.clone()).await?;
+    let core = start(&config, Box::new(peer_listener), parts, stop_peers.clone()).await?;
     let _hang_watch = HangWatch::start(log.clone(), parts_fatal)?;
     tokio::spawn(show_metrics(core.clone(), metrics, log.clone(), node_dir.clone()));
     tokio::spawn(heap::give_back());

@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use anyhow::Context;
 use openraft::async_runtime::WatchReceiver;
+use quorate_state_machine::RunId;
 use quorate_storage::FatalHook;
 use quorate_storage::log::LogStore;
 use quorate_storage::state::StateStore;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::bootstrap::{bootstrap, cluster_id_of, wiped_message};
 use crate::changes::{Changes, keep_membership};
-use crate::clock::Clock;
+use crate::clock::{Clock, Wall};
 use crate::compaction::{Compaction, LogBounds, keep_log_bounded};
 use crate::config::{Config, InitialMember};
 use crate::disk::{DiskGuard, FreeBytes, OldestUnsynced, watch_hangs, watch_space};
@@ -28,6 +28,7 @@ use crate::metrics::Metrics;
 use crate::node::{NodeCore, Raft};
 use crate::peers::network::Network;
 use crate::peers::pool::Hooks;
+use crate::peers::transport::{BoxListener, SharedTransport};
 use crate::peers::{PeerBook, Pool, server};
 use crate::proposer::Proposer;
 use crate::raft_config::raft_config;
@@ -41,7 +42,6 @@ use crate::verify::verify_now_and_then;
 use crate::versions::Supported;
 use crate::waits::give_up_earlier_runs;
 use crate::watchers::Watchers;
-use quorate_state_machine::RunId;
 
 /// A round of ReadIndex that the leader has not answered by then has failed.
 const READ_INDEX_TIMEOUT: Duration = Duration::from_millis(1000);
@@ -50,6 +50,10 @@ pub type OnClusterId = Arc<dyn Fn(&str) -> anyhow::Result<()> + Send + Sync>;
 
 pub struct Parts<L, S> {
     pub store_id: u128,
+    /// Of this run of the process; never the same twice.
+    pub run: RunId,
+    pub wall: Wall,
+    pub transport: SharedTransport,
     /// None until this node has been part of a cluster.
     pub cluster_id: Option<String>,
     /// Stores the cluster's id, once, when it becomes known.
@@ -69,12 +73,15 @@ pub struct Parts<L, S> {
 /// the first start of a cluster. `stop_peers` ends the peers' server.
 pub async fn start<L: LogStore, S: StateStore>(
     config: &Config,
-    peer_listener: TcpListener,
+    peer_listener: BoxListener,
     parts: Parts<L, S>,
     stop_peers: CancellationToken,
 ) -> anyhow::Result<Arc<NodeCore<S>>> {
     let Parts {
         store_id,
+        run,
+        wall,
+        transport,
         cluster_id,
         on_cluster_id,
         log,
@@ -92,7 +99,7 @@ pub async fn start<L: LogStore, S: StateStore>(
         client_url: config.advertise_client_url.clone(),
     };
     let book = Arc::new(PeerBook::new(config.id, store_id, &config.initial_cluster, cluster_id));
-    let pool = Pool::new(book.clone(), metrics.peers.clone());
+    let pool = Pool::new(book.clone(), transport, metrics.peers.clone());
     let watchers = Arc::new(Watchers::default());
     let snapshots = Snapshots::open(state.clone(), &snapshot_dir).context("failed to clean up old snapshots")?;
     let machine = Machine::open(
@@ -120,7 +127,7 @@ pub async fn start<L: LogStore, S: StateStore>(
     )
     .await
     .context("failed to start the Raft core")?;
-    let clock = Clock::default();
+    let clock = Clock::new(wall);
     let proposer = Proposer::start(
         raft.clone(),
         applied.clone(),
@@ -148,7 +155,7 @@ pub async fn start<L: LogStore, S: StateStore>(
             applied,
             watchers,
             clock,
-            run: RunId(uuid::Uuid::new_v4().as_u128()),
+            run,
             proposer,
             reads,
             contact: LeaderContact::new(config.election_timeout_max_ms),

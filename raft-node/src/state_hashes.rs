@@ -11,6 +11,8 @@ use quorate_storage::FatalHook;
 use quorate_storage::state::StateStore;
 use tokio::sync::{Semaphore, watch};
 
+use crate::tasks::start_blocking;
+
 /// Of the last so many agreed entries. More than one, since somebody may ask while another does.
 const KEPT_MAX: usize = 4;
 
@@ -57,7 +59,7 @@ impl StateHashes {
             return;
         };
         let hash = state.hash_later();
-        tokio::task::spawn_blocking(move || {
+        start_blocking(move || {
             let result = hash().map(|hash| StateHash { revision, hash });
             if let Err(error) = &result {
                 on_fatal(format!("failed to read the state to compare it: {error}"));

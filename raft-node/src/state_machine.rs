@@ -9,6 +9,7 @@ use std::time::Instant;
 use futures::{Stream, StreamExt};
 use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
 use quorate_state_machine::apply::Response;
+use quorate_state_machine::planted::{Bug, dedup_rows, is_planted};
 use quorate_state_machine::{
     Envelope, Epoch, Fatal, Outcome, Overlay, PackedEntry, Revision, SpaceId, View, apply, query,
 };
@@ -297,6 +298,10 @@ impl<S: StateStore> RaftStateMachine<TypeConfig> for Machine<S> {
     async fn install_snapshot(&mut self, _meta: &SnapshotMeta, snapshot: SnapshotFiles) -> io::Result<()> {
         let state = self.state.clone();
         let applied = run_blocking(move || state.install(snapshot.path())).await?;
+        if is_planted(Bug::DedupMissingFromSnapshot) {
+            let rows = vec![dedup_rows(SpaceId::MAIN)];
+            self.state.write(rows, &applied).map_err(io::Error::other)?;
+        }
         let now = self
             .state
             .read(|view| standing(view, applied.last))

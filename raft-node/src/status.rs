@@ -18,7 +18,7 @@ const STATUS_TIMEOUT: Duration = Duration::from_millis(500);
 const READY_LAG_ENTRIES: u64 = 1024;
 
 impl<S: StateStore> NodeCore<S> {
-    pub(crate) fn raft_state(&self) -> NodeState {
+    pub fn raft_state(&self) -> NodeState {
         match self.raft.server_metrics().borrow_watched().state {
             ServerState::Leader => NodeState::Leader,
             ServerState::Candidate => NodeState::Candidate,

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::io;
 
 use quorate_storage::FatalHook;
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 /// Runs a task whose panic ends the process: a node that lives on without it would look healthy and
 /// answer nothing right.
@@ -19,11 +20,29 @@ pub fn spawn_vital(name: &'static str, on_fatal: FatalHook, task: impl Future<Ou
 }
 
 /// Does work that waits for a disk on a thread of its own, and waits for it. A panic is an error.
+///
+/// A runtime of one thread, which is that of a simulation or of a test, does it at once instead: a second thread
+/// would end it at another moment in each run.
 pub async fn run_blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> io::Result<T>
 where
     T: Send + 'static,
     E: std::error::Error + Send + Sync + 'static,
 {
-    let done = tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?;
+    let done = match has_one_thread() {
+        true => work(),
+        false => tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?,
+    };
     done.map_err(io::Error::other)
+}
+
+/// The same for work that nobody waits for.
+pub fn start_blocking(work: impl FnOnce() + Send + 'static) {
+    match has_one_thread() {
+        true => work(),
+        false => drop(tokio::task::spawn_blocking(work)),
+    }
+}
+
+fn has_one_thread() -> bool {
+    Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread
 }

@@ -15,6 +15,7 @@ openraft::declare_raft_types!(
         R = Vec<Outcome>,
         NodeId = u64,
         Node = Member,
+        AsyncRuntime = crate::runtime::Runtime,
 );
 
 pub type LogId = openraft::LogId<LeaderId<u64, u64>>;

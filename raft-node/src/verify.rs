@@ -9,7 +9,6 @@ use quorate_state_machine::PackedEntry;
 use quorate_storage::state::StateStore;
 use tokio::time::{Instant, timeout_at};
 
-use crate::clock::LeaderClock;
 use crate::metrics::VerifyMetrics;
 use crate::node::NodeCore;
 use crate::peers::Purpose;
@@ -29,7 +28,7 @@ impl<S: StateStore> NodeCore<S> {
         if !self.leads() {
             return Err(AdminRefusal::NotLeader);
         }
-        let mark = PackedEntry::mark(LeaderClock::start(self.applied.borrow().elapsed_ms).stamp());
+        let mark = PackedEntry::mark(self.clock.stamp(self.term(), self.applied.borrow().elapsed_ms));
         // Each costs every node a pass over its whole state.
         let Ok(_turn) = self.verifying.try_lock() else {
             return Err(AdminRefusal::Conflict(

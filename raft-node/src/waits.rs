@@ -109,7 +109,7 @@ async fn drop_those_before<S: StateStore>(core: Arc<NodeCore<S>>, node: u64, run
     let command = own_command(Command::DropWaiters { node, except }, OF_THE_NODE).encode();
     loop {
         let options = WriteOptions {
-            deadline: std::time::Instant::now() + DROP_TIMEOUT,
+            deadline: Instant::now().into_std() + DROP_TIMEOUT,
             redirect: false,
         };
         match core.write_command(command.clone().into(), options).await {

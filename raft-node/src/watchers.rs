@@ -1,6 +1,6 @@
 //! Who waits for news of a room, a lock or a session on this node.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use quorate_state_machine::Topic;
@@ -16,7 +16,8 @@ pub struct Watchers {
 
 #[derive(Debug, Default)]
 struct Topics {
-    senders: HashMap<Topic, watch::Sender<u64>>,
+    /// In order, so that who is woken first is no accident.
+    senders: BTreeMap<Topic, watch::Sender<u64>>,
     /// So many were left by the last sweep.
     kept: usize,
 }

@@ -337,6 +337,47 @@ fn damage_to_the_state_is_never_a_wrong_answer() {
     damage_each(|file| file.starts_with("state/"), &kinds);
 }
 
+/// RocksDB would read these for ever: neither a start nor an end.
+#[test]
+fn a_record_of_a_kind_that_is_never_written_is_refused() {
+    let tmp = tempfile::tempdir().unwrap();
+    let (good, node) = (tmp.path().join("good"), tmp.path().join("node"));
+    let store_id = make_node(&good, true);
+    let mut damaged = 0;
+    for file in files(&good) {
+        let name = file.to_str().unwrap();
+        if !name.contains("/MANIFEST-") && !name.ends_with(".log") {
+            continue;
+        }
+        let mut bytes = fs::read(good.join(&file)).unwrap();
+        // A record begins with a checksum of 4 bytes, its length and its kind. Where the log's writer has
+        // gathered everything into one, there is no second.
+        let second = 7 + usize::from(u16::from_le_bytes([bytes[4], bytes[5]]));
+        let at = if second < bytes.len() { second } else { 0 };
+        assert_eq!(bytes[at + 6], 1, "a whole record in {name}");
+        bytes[at + 6] ^= 4;
+        if node.exists() {
+            fs::remove_dir_all(&node).unwrap();
+        }
+        copy_tree(&good, &node);
+        fs::write(node.join(&file), bytes).unwrap();
+        for _ in 0..2 {
+            match start(&node, &store_id) {
+                Found::Refused(reason) => assert!(
+                    reason.contains(&format!("{name} is damaged: the record at byte {at} is of kind 5")),
+                    "{reason}"
+                ),
+                found => panic!("{name}: {found}"),
+            }
+        }
+        damaged += 1;
+    }
+    assert!(
+        damaged >= 4,
+        "a MANIFEST and a log of RocksDB's, in the log and in the state"
+    );
+}
+
 #[test]
 fn damage_to_the_node_s_own_files_is_never_a_wrong_answer() {
     damage_each(|file| !file.contains('/'), &["IDENTITY", "log.mark"]);

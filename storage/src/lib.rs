@@ -16,6 +16,7 @@ mod crash;
 #[cfg(test)]
 mod damage;
 mod error;
+mod framing;
 pub mod log;
 pub mod node_dir;
 mod small_file;
@@ -24,3 +25,9 @@ pub mod transfer;
 
 pub use agreement::check_agreement;
 pub use error::{FatalHook, OpenError};
+
+/// Without this crate's feature there are no planted bugs anywhere below it: only then this is a constant.
+#[cfg(not(feature = "testing"))]
+const _: () = assert!(!quorate_state_machine::planted::is_planted(
+    quorate_state_machine::planted::Bug::AckBeforeFsync
+));

@@ -1,6 +1,6 @@
 //! A dialled connection: many calls in flight, each reply matched to its call by number.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,14 +8,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::stream::SplitStream;
 use futures::{SinkExt, StreamExt};
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::book::PeerBook;
 use super::frame::{Frame, Purpose, Reply, Request, decode_frame, encode_frame};
 use super::handshake::{Greeted, HandshakeError, Wire, greet};
+use super::pool::Pool;
 
 /// Frames waiting for the socket. When it is full the caller waits: the peer or the network is
 /// slower than we are, and the callers' own deadlines decide.
@@ -54,10 +53,10 @@ pub enum CallError {
     Protocol(String),
 }
 
-type Pending = Arc<Mutex<HashMap<u64, oneshot::Sender<Reply>>>>;
+type Pending = Arc<Mutex<BTreeMap<u64, oneshot::Sender<Reply>>>>;
 
 /// Stream sessions in progress on this connection: where their replies go.
-type Sessions = Arc<Mutex<HashMap<u64, mpsc::UnboundedSender<Reply>>>>;
+type Sessions = Arc<Mutex<BTreeMap<u64, mpsc::UnboundedSender<Reply>>>>;
 
 #[derive(Debug)]
 pub struct Connection {
@@ -79,13 +78,13 @@ pub struct Connection {
 impl Connection {
     pub async fn dial(
         addr: String,
-        book: &PeerBook,
+        pool: &Pool,
         to: u64,
         purpose: Purpose,
         within: Duration,
     ) -> Result<Self, DialError> {
-        let stream = match timeout(within, TcpStream::connect(&addr)).await {
-            Ok(Ok(stream)) => stream,
+        let link = match timeout(within, pool.transport.connect(&addr)).await {
+            Ok(Ok(link)) => link,
             Ok(Err(error)) => return Err(DialError::Connect { addr, error }),
             Err(_) => {
                 return Err(DialError::Timeout {
@@ -94,10 +93,7 @@ impl Connection {
                 });
             }
         };
-        if let Err(error) = tune(&stream) {
-            return Err(DialError::Connect { addr, error });
-        }
-        let (wire, greeted) = greet(stream, book, to, purpose)
+        let (wire, greeted) = greet(link, &pool.book, to, purpose)
             .await
             .map_err(|error| DialError::Handshake { addr, error })?;
         Ok(Self::start(wire, greeted))
@@ -287,17 +283,4 @@ async fn read_replies(
     // Dropping the senders tells every caller that the connection is lost.
     pending.lock().expect("no panic while the lock is held").clear();
     sessions.lock().expect("no panic while the lock is held").clear();
-}
-
-/// Small frames must not wait for more to come, and a peer whose machine vanished must be noticed.
-pub fn tune(stream: &TcpStream) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
-    let keepalive = socket2::TcpKeepalive::new()
-        .with_time(Duration::from_secs(10))
-        .with_interval(Duration::from_secs(2));
-    let socket = socket2::SockRef::from(stream);
-    socket.set_tcp_keepalive(&keepalive)?;
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(Duration::from_secs(10)))?;
-    Ok(())
 }

@@ -1,5 +1,5 @@
-//! Requests and replies between nodes, and how they are written: a length, then kind, version and
-//! bincode (see `codec`). Variants are never reordered: their number is on the wire.
+//! Requests and replies between nodes, and how they are written: kind, version and bincode (see `codec`), in
+//! frames that are checked (see [`super::framing`]). Variants are never reordered: their number is on the wire.
 
 use std::io;
 
@@ -14,20 +14,15 @@ use openraft::raft::{
 use quorate_state_machine::codec::{self, Kind};
 use quorate_storage::log::{LogId, Vote};
 use quorate_storage::transfer::{Chunk, Manifest};
-use tokio_util::codec::LengthDelimitedCodec;
 
 use super::admin::{AdminRefusal, AdminReply, AdminRequest, Change};
 use crate::membership::{to_entry, to_record};
 use crate::types::{AppendRequest, TypeConfig, to_raft_log_id, to_raft_vote, to_stored_log_id, to_stored_vote};
 use crate::versions::Supported;
 
-/// The versions of this protocol that this build speaks.
-pub const PROTOCOL_MIN: u32 = 1;
-pub const PROTOCOL_MAX: u32 = 1;
-
-/// An append carries at most 2 MiB of entries (see `log_store`) or one entry, which is at most a
-/// full pack of commands; 16 MiB is well above both, and bounds what a peer can make us hold.
-const FRAME_BYTES_MAX: usize = 16 << 20;
+/// The versions of this protocol that this build speaks. Version 1 had no checksums, and was never released.
+pub const PROTOCOL_MIN: u32 = 2;
+pub const PROTOCOL_MAX: u32 = 2;
 
 const VERSION: u8 = 1;
 
@@ -230,13 +225,6 @@ impl<'de, C> BorrowDecode<'de, C> for Blob {
     fn borrow_decode<D: BorrowDecoder<'de, Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
         Self::decode(decoder)
     }
-}
-
-/// How frames are cut out of the byte stream.
-pub fn framing() -> LengthDelimitedCodec {
-    LengthDelimitedCodec::builder()
-        .max_frame_length(FRAME_BYTES_MAX)
-        .new_codec()
 }
 
 pub fn encode<T: Encode>(kind: Kind, body: &T) -> Bytes {

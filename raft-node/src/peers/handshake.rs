@@ -7,17 +7,18 @@ use std::time::Duration;
 use bincode::{Decode, Encode};
 use futures::{SinkExt, StreamExt};
 use quorate_state_machine::codec::Kind;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_util::codec::{Framed, LengthDelimitedCodec};
+use tokio_util::codec::Framed;
 
 use super::book::{PeerBook, Stranger};
-use super::frame::{PROTOCOL_MAX, PROTOCOL_MIN, Purpose, decode, encode, framing};
+use super::frame::{PROTOCOL_MAX, PROTOCOL_MIN, Purpose, decode, encode};
+use super::framing::Framing;
+use super::transport::BoxLink;
 
 /// A peer that accepts and then says nothing is not waited for longer than this.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
 
-pub type Wire = Framed<TcpStream, LengthDelimitedCodec>;
+pub type Wire = Framed<BoxLink, Framing>;
 
 #[derive(Debug, Encode, Decode)]
 pub struct Hello {
@@ -85,12 +86,12 @@ pub enum HandshakeError {
 
 /// The dialling side.
 pub async fn greet(
-    stream: TcpStream,
+    link: BoxLink,
     book: &PeerBook,
     to: u64,
     purpose: Purpose,
 ) -> Result<(Wire, Greeted), HandshakeError> {
-    let mut wire = Framed::new(stream, framing());
+    let mut wire = Framed::new(link, Framing::default());
     let hello = Hello {
         protocol_min: PROTOCOL_MIN,
         protocol_max: PROTOCOL_MAX,
@@ -153,11 +154,11 @@ pub struct Wiped {
 /// The accepting side: who dialled and what for. `empty` says whether this node's own store is.
 /// A refusal is sent to the dialler and returned as an error.
 pub async fn welcome(
-    stream: TcpStream,
+    link: BoxLink,
     book: &PeerBook,
     empty: bool,
 ) -> Result<(Wire, Hello), (HandshakeError, Option<Wiped>)> {
-    let mut wire = Framed::new(stream, framing());
+    let mut wire = Framed::new(link, Framing::default());
     let hello = receive_hello(&mut wire).await.map_err(|error| (error, None))?;
     if hello.to == book.id {
         book.adopt_cluster_id(hello.cluster_id.as_deref(), hello.to_store);

@@ -9,22 +9,26 @@
 //! | [`book`] | who the peers are: addresses, store ids, cluster id |
 //! | [`handshake`] | the first frame of each side, and its checks |
 //! | [`frame`] | requests and replies, their encoding |
+//! | [`framing`] | how frames are cut out of the byte stream, and checked |
 //! | [`connection`] | a dialled connection: many calls in flight, matched by number |
 //! | [`pool`] | one connection a peer and purpose, redialled with back-off |
 //! | [`network`] | openraft's network on top of the pool |
 //! | [`server`] | the accepting side |
 //! | [`admin`] | changes of the cluster, as they travel to the leader |
+//! | [`transport`] | how a connection comes about: TCP, or a simulated link |
 //! | [`snapshot`] | whole states on their way to another node |
 
 pub mod admin;
 pub mod book;
 pub mod connection;
 pub mod frame;
+pub mod framing;
 pub mod handshake;
 pub mod network;
 pub mod pool;
 pub mod server;
 pub mod snapshot;
+pub mod transport;
 
 pub use book::PeerBook;
 pub use frame::Purpose;

@@ -1,6 +1,6 @@
 //! One connection for each peer and purpose, dialled when it is needed.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use super::connection::{CallError, Connection, DialError};
 use super::frame::{Purpose, Reply, Request};
 use super::handshake::HandshakeError;
 use super::snapshot::Transfers;
+use super::transport::SharedTransport;
 use crate::metrics::PeerMetrics;
 
 /// A peer that refused a connection a moment ago is not dialled again before this: a dead node on
@@ -41,12 +42,13 @@ impl std::fmt::Debug for Hooks {
 #[derive(Debug)]
 pub struct Pool {
     pub book: Arc<PeerBook>,
+    pub transport: SharedTransport,
     pub metrics: PeerMetrics,
     pub transfers: Arc<Transfers>,
     /// Set once, at the start.
     hooks: OnceLock<Hooks>,
     /// At most one slot for each peer and purpose. Held for a look-up only, never across an await.
-    slots: Mutex<HashMap<(u64, Purpose), Slot>>,
+    slots: Mutex<BTreeMap<(u64, Purpose), Slot>>,
 }
 
 type Dialled = Result<Arc<Connection>, String>;
@@ -61,9 +63,10 @@ struct Slot {
 }
 
 impl Pool {
-    pub fn new(book: Arc<PeerBook>, metrics: PeerMetrics) -> Arc<Self> {
+    pub fn new(book: Arc<PeerBook>, transport: SharedTransport, metrics: PeerMetrics) -> Arc<Self> {
         Arc::new(Self {
             book,
+            transport,
             metrics,
             transfers: Arc::default(),
             hooks: OnceLock::new(),
@@ -129,7 +132,7 @@ impl Pool {
     async fn dial(&self, to: u64, purpose: Purpose) -> Dialled {
         let mut dialled = Err(DialError::NoAddress(to));
         for addr in self.book.peer_addrs(to) {
-            dialled = Connection::dial(addr, &self.book, to, purpose, DIAL_TIMEOUT).await;
+            dialled = Connection::dial(addr, self, to, purpose, DIAL_TIMEOUT).await;
             if dialled.is_ok() {
                 break;
             }

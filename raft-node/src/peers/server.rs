@@ -8,18 +8,17 @@ use futures::stream::SplitStream;
 use futures::{SinkExt, StreamExt, stream};
 use openraft::raft::TransferLeaderRequest;
 use quorate_storage::state::StateStore;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::book::{PeerBook, Stranger};
-use super::connection::tune;
 use super::frame::{
     AppendOutcome, Blob, Frame, Purpose, Reply, Request, StreamOutcome, VoteAnswer, decode_frame, encode_frame,
 };
 use super::handshake::{HandshakeError, Hello, Wiped, Wire, welcome};
 use super::snapshot::Receiver;
+use super::transport::{BoxLink, BoxListener};
 use crate::node::NodeCore;
 use crate::types::{AppendRequest, TypeConfig, to_raft_log_id, to_raft_vote};
 
@@ -38,7 +37,7 @@ const APPEND_QUEUE: usize = 64;
 /// Accepts until the token is cancelled. `wiped` is called when a peer knows this node with another
 /// store than the one in its data directory.
 pub async fn serve<S: StateStore>(
-    listener: TcpListener,
+    mut listener: BoxListener,
     core: Arc<NodeCore<S>>,
     shutdown: CancellationToken,
     wiped: impl Fn(Wiped) + Send + Sync + Clone + 'static,
@@ -49,8 +48,8 @@ pub async fn serve<S: StateStore>(
             () = shutdown.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let link = match accepted {
+            Ok(link) => link,
             Err(error) => {
                 // Out of descriptors, most likely: the connections at hand go on, new ones wait.
                 tracing::warn!(%error, "failed to accept a peer");
@@ -67,17 +66,14 @@ pub async fn serve<S: StateStore>(
             let _slot = slot;
             tokio::select! {
                 () = shutdown.cancelled() => {}
-                () = serve_connection(stream, core, wiped) => {}
+                () = serve_connection(link, core, wiped) => {}
             }
         });
     }
 }
 
-async fn serve_connection<S: StateStore>(stream: TcpStream, core: Arc<NodeCore<S>>, wiped: impl Fn(Wiped)) {
-    if let Err(error) = tune(&stream) {
-        tracing::debug!(%error, "failed to set up a peer's socket");
-    }
-    let (wire, hello) = match welcome(stream, &core.book, core.is_empty()).await {
+async fn serve_connection<S: StateStore>(link: BoxLink, core: Arc<NodeCore<S>>, wiped: impl Fn(Wiped)) {
+    let (wire, hello) = match welcome(link, &core.book, core.is_empty()).await {
         Ok(accepted) => accepted,
         Err((error, told)) => {
             match error {

@@ -10,13 +10,14 @@ use quorate_api::replica::{Level, ReadOptions, Replica, ReplicaError, WriteOptio
 use quorate_state_machine::command::NewMessage;
 use quorate_state_machine::query::{Answer, Answered, QueryBody};
 use quorate_state_machine::{
-    Caller, Command, Conditions, Envelope, Query, RoomKind, SpaceId, VERSION_MAX, VERSION_MIN,
+    Caller, Command, Conditions, Envelope, Query, RoomKind, RunId, SpaceId, VERSION_MAX, VERSION_MIN,
 };
 use quorate_storage::log::MemoryLog;
 use quorate_storage::state::MemoryState;
 use raft_node::config::{Config, InitialMember};
 use raft_node::metrics::Metrics;
 use raft_node::node::NodeCore;
+use raft_node::peers::transport::Tcp;
 use raft_node::start::{Parts, start};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -125,6 +126,9 @@ impl Cluster {
         let (asked, told, hangs) = (free.clone(), ended.clone(), disk_hangs.clone());
         let parts = Parts {
             store_id: u128::from(id) * 1000,
+            run: RunId(u128::from(id)),
+            wall: Arc::new(raft_node::clock::wall_ms),
+            transport: Arc::new(Tcp),
             cluster_id: None,
             on_cluster_id: Arc::new(|_| Ok(())),
             log: MemoryLog::new(),
@@ -138,7 +142,9 @@ impl Cluster {
             }),
         };
         let stop_peers = CancellationToken::new();
-        let core = start(&config, listener, parts, stop_peers.clone()).await.unwrap();
+        let core = start(&config, Box::new(listener), parts, stop_peers.clone())
+            .await
+            .unwrap();
         self.nodes.push(Node {
             core,
             metrics,

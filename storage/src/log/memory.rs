@@ -6,6 +6,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use quorate_state_machine::planted::{Bug, is_planted};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -142,13 +143,43 @@ impl MemoryLog {
     /// The log as a restarted process finds it: without what was not flushed, whose `done`s are never
     /// called. Changes of this log fail from now on.
     pub fn crash(&self) -> MemoryLog {
+        self.crash_keeping(0)
+    }
+
+    /// The same, but the first changes that waited had reached the disk, though nobody was told.
+    pub fn crash_keeping(&self, changes: usize) -> MemoryLog {
         let mut inner = self.lock();
         inner.crashed = true;
         let forgotten = std::mem::take(&mut inner.waiting);
-        let after = Self::with(inner.durable.clone(), inner.manual);
+        let mut durable = inner.durable.clone();
+        forgotten
+            .iter()
+            .take(changes)
+            .for_each(|(change, _)| durable.apply(change));
+        let after = Self::with(durable, inner.manual);
         drop(inner);
         drop(forgotten);
         after
+    }
+
+    /// Changes that wait to be flushed.
+    pub fn waiting(&self) -> usize {
+        self.lock().waiting.len()
+    }
+
+    /// What a crash at this moment would leave at least.
+    pub fn durable_state(&self) -> LogState {
+        self.lock().durable.state()
+    }
+
+    /// The id of the entry at this index, if a crash at this moment would leave it.
+    pub fn durable_id(&self, index: u64) -> Option<LogId> {
+        self.lock().durable.records.get(&index).map(|record| record.id)
+    }
+
+    /// The id of the entry at this index, flushed or not.
+    pub fn id(&self, index: u64) -> Option<LogId> {
+        self.lock().readable.records.get(&index).map(|record| record.id)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -177,11 +208,16 @@ impl MemoryLog {
         // A committed index alone is no reason to write.
         let flush = !inner.manual && done.is_some();
         let cut = matches!(change, Change::Truncate(_));
+        let (early, done) = match is_answered_early(&change) {
+            true => (done, None),
+            false => (None, done),
+        };
         inner.waiting.push((change, done));
         drop(inner);
-        if cut {
+        if cut || early.is_some() {
             self.announce();
         }
+        early.into_iter().for_each(|done| done(Ok(())));
         if flush {
             self.flush();
         }
@@ -195,9 +231,22 @@ impl MemoryLog {
             Change::Truncate(last) => Some(*last),
             _ => None,
         });
-        let last = inner.durable.last_within(cut.min().unwrap_or(Some(u64::MAX)));
+        let durable = match is_planted(Bug::AckBeforeFsync) {
+            true => &inner.readable,
+            false => &inner.durable,
+        };
+        let last = durable.last_within(cut.min().unwrap_or(Some(u64::MAX)));
         self.flushed
             .send_if_modified(|value| std::mem::replace(value, last) != last);
+    }
+}
+
+/// Only where a bug is planted.
+fn is_answered_early(change: &Change) -> bool {
+    match change {
+        Change::Append(_) => is_planted(Bug::AckBeforeFsync),
+        Change::Vote(_) => is_planted(Bug::VoteNotSynced),
+        _ => false,
     }
 }
 
@@ -288,5 +337,58 @@ impl LogStore for MemoryLog {
 
     fn flushed(&self) -> watch::Receiver<Option<LogId>> {
         self.flushed.subscribe()
+    }
+}
+
+#[cfg(all(test, feature = "testing"))]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use bytes::Bytes;
+    use quorate_state_machine::planted::{clear, plant};
+
+    use super::*;
+
+    const ID: LogId = LogId {
+        term: 1,
+        leader: 1,
+        index: 0,
+    };
+
+    /// Whether a crash forgets an entry and a vote that were promised.
+    fn forgets() -> (bool, bool) {
+        let log = MemoryLog::new_manual();
+        let told = |change: &dyn Fn(Done)| {
+            let (tell, told) = channel();
+            change(Box::new(move |result| {
+                tell.send(result.is_ok()).expect("the test listens")
+            }));
+            told.try_recv().is_ok_and(|ok| ok)
+        };
+        let record = Record {
+            id: ID,
+            payload: Bytes::new(),
+        };
+        let vote = Vote {
+            term: 1,
+            leader: 1,
+            committed: false,
+        };
+        let append = told(&|done| log.append(vec![record.clone()], done));
+        let vote = told(&|done| log.save_vote(vote, done));
+        assert_eq!(*log.flushed().borrow(), append.then_some(ID));
+        let after = log.crash().state();
+        (append && after.last.is_none(), vote && after.vote.is_none())
+    }
+
+    /// One test, because a bug is one of the process.
+    #[test]
+    fn planted_bugs_of_the_log_forget_what_was_promised() {
+        assert_eq!(forgets(), (false, false));
+        plant(Bug::AckBeforeFsync);
+        assert_eq!(forgets(), (true, false));
+        plant(Bug::VoteNotSynced);
+        assert_eq!(forgets(), (false, true));
+        clear();
     }
 }

@@ -20,6 +20,7 @@ use super::queue::Recovered;
 use super::record::{self, Meta};
 use super::{LogId, LogOptions, LogState, Record};
 use crate::error::OpenError;
+use crate::framing;
 
 const META: &str = "meta";
 
@@ -47,6 +48,7 @@ impl Store {
             ColumnFamilyDescriptor::new(rocksdb::DEFAULT_COLUMN_FAMILY_NAME, records),
             ColumnFamilyDescriptor::new(META, meta),
         ];
+        framing::check(dir)?;
         let db = DB::open_cf_descriptors(&db_options, dir, families).map_err(|error| OpenError::rocks(dir, error))?;
         Ok(Store {
             db,

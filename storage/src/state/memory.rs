@@ -76,7 +76,20 @@ impl MemoryState {
 
     /// The state as a restarted process may find it at worst: without what was not synced.
     pub fn crash(&self) -> MemoryState {
-        let durable = self.shared().durable.clone();
+        self.crash_keeping(0)
+    }
+
+    /// Writes that were not synced, so that a crash may lose them.
+    pub fn unsynced(&self) -> usize {
+        self.shared().journal.len()
+    }
+
+    /// The same, but the first of the writes that were not synced had reached the disk.
+    pub fn crash_keeping(&self, writes: usize) -> MemoryState {
+        let mut durable = self.shared().durable.clone();
+        for (changes, applied) in self.shared().journal.iter().take(writes) {
+            durable.apply(changes.clone(), applied.clone());
+        }
         let inner = Inner {
             readable: durable.clone(),
             durable,

@@ -7,6 +7,7 @@
 mod applied;
 mod deleted;
 mod hash;
+mod hole;
 mod memory;
 mod options;
 mod pointer;

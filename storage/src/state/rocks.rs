@@ -20,9 +20,10 @@ use super::deleted::{DeletedRanges, WORTHWHILE_BYTES};
 use super::hash::{self, StateHash};
 use super::pointer::Pointer;
 use super::{
-    Applied, HashLater, StateOptions, StateStats, StateStore, USER_KEYS_FROM, applied, refuse_reserved, trail,
+    Applied, HashLater, StateOptions, StateStats, StateStore, USER_KEYS_FROM, applied, hole, refuse_reserved, trail,
 };
 use crate::error::{FatalHook, OpenError};
+use crate::framing;
 use crate::log::LogId;
 use crate::small_file;
 
@@ -97,6 +98,10 @@ impl RocksState {
         // Once the pointer names a generation, it exists; a missing one is damage, not a fresh start.
         db_options.create_if_missing(found.is_none());
         let generation_dir = pointer.dir(dir);
+        if found.is_some() {
+            framing::check(&generation_dir)?;
+            hole::cut_back(&generation_dir, &copy_options())?;
+        }
         let db = DB::open(&db_options, &generation_dir).map_err(|error| OpenError::rocks(&generation_dir, error))?;
         if found.is_none() {
             begin(&db).map_err(|error| OpenError::rocks(&generation_dir, error))?;
@@ -513,115 +518,4 @@ fn base_options() -> Options {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::suite::{applied, no_failure, put};
-    use super::*;
-
-    /// Files of RocksDB's log that hold writes.
-    fn logs(dir: &Path) -> Vec<PathBuf> {
-        let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
-        let mut logs: Vec<PathBuf> = entries
-            .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
-            .filter(|path| std::fs::metadata(path).unwrap().len() > 0)
-            .collect();
-        logs.sort();
-        logs
-    }
-
-    /// A closed state of 100 writes in several files of RocksDB's log, none of them in a table yet, as
-    /// a crash leaves it when the disk is behind.
-    fn with_several_logs(dir: &Path) -> Vec<PathBuf> {
-        drop(RocksState::open(dir, StateOptions::default(), no_failure()).unwrap());
-        let small = StateOptions {
-            write_buffer_bytes: 64 << 10,
-            ..StateOptions::default()
-        };
-        let mut options = db_options(&small, &Cache::new_lru_cache(1 << 20));
-        options.set_min_write_buffer_number_to_merge(4);
-        let generation_dir = Pointer::FIRST.dir(dir);
-        let db = DB::open(&options, &generation_dir).unwrap();
-        for number in 1..=100 {
-            let changes = [put(&format!("row {number}"), &"x".repeat(1500))];
-            let mut batch = batch_of(&changes, &applied(number));
-            trail::mark(&mut batch, number);
-            db.write(batch).unwrap();
-        }
-        drop(db);
-        let logs = logs(&generation_dir);
-        assert!(logs.len() > 1, "{logs:?}");
-        logs
-    }
-
-    fn open(dir: &Path) -> Result<RocksState, OpenError> {
-        RocksState::open(dir, StateOptions::default(), no_failure())
-    }
-
-    #[test]
-    fn several_logs_are_read_as_one() {
-        let dir = tempfile::tempdir().unwrap();
-        with_several_logs(dir.path());
-        assert_eq!(open(dir.path()).unwrap().applied().unwrap(), applied(100));
-    }
-
-    /// The state would say that it has applied everything.
-    #[test]
-    fn a_log_that_is_missing_in_the_middle_is_noticed() {
-        let dir = tempfile::tempdir().unwrap();
-        let logs = with_several_logs(dir.path());
-        std::fs::remove_file(&logs[0]).unwrap();
-        // And it stays refused after RocksDB has written what is left into tables.
-        for _ in 0..2 {
-            let error = open(dir.path()).err().expect("refused").to_string();
-            assert!(
-                error.contains("/gen-1 is damaged") && error.contains("are missing"),
-                "{error}"
-            );
-        }
-    }
-
-    /// As a power cut may leave it: each file is whole up to its end.
-    #[test]
-    fn a_log_that_ends_too_early_is_noticed_or_ends_the_state_there() {
-        let whole = tempfile::tempdir().unwrap();
-        let logs = with_several_logs(whole.path());
-        let length = std::fs::metadata(&logs[0]).unwrap().len();
-        for cut in [1, 100, length / 2, length] {
-            let dir = tempfile::tempdir().unwrap();
-            let first = with_several_logs(dir.path()).remove(0);
-            std::fs::File::options()
-                .write(true)
-                .open(first)
-                .unwrap()
-                .set_len(length - cut)
-                .unwrap();
-            match open(dir.path()) {
-                Ok(state) => {
-                    let last = state.applied().unwrap().last.map_or(0, |last| last.index);
-                    let rows = state.read(|view| view.scan(b"row", b"rox", false, 999).unwrap());
-                    assert_eq!(rows.len() as u64, last, "cut by {cut}");
-                }
-                Err(error) => assert!(error.to_string().contains("are missing"), "{error}"),
-            }
-        }
-    }
-
-    #[test]
-    fn writes_are_numbered_on_across_restarts_and_installations() {
-        let dir = tempfile::tempdir().unwrap();
-        let (path, snapshot) = (dir.path().join("state"), dir.path().join("snapshot"));
-        let last = |state: &RocksState| state.current().last_write.load(Ordering::Relaxed);
-        let state = open(&path).unwrap();
-        (1..=5).for_each(|n| state.write(vec![put("a", "1")], &applied(n)).unwrap());
-        assert_eq!(last(&state), 5);
-        state.checkpoint(&snapshot).unwrap();
-        state.write(vec![put("a", "2")], &applied(6)).unwrap();
-        drop(state);
-        let state = open(&path).unwrap();
-        assert_eq!(last(&state), 6);
-        state.install(&snapshot).unwrap();
-        assert_eq!(last(&state), 5);
-        state.write(vec![put("a", "3")], &applied(6)).unwrap();
-        drop(state);
-        assert_eq!(last(&open(&path).unwrap()), 6);
-    }
-}
+mod tests;

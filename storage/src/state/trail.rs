@@ -5,8 +5,9 @@
 //! early: after a failed disk, and in bad luck after a power cut, writes in the middle could be missing
 //! while later ones are there. Such a state would say that it has applied everything, and would answer
 //! wrongly for ever. So the writes are numbered, and each leaves its number in one of many slots in turn. When
-//! a state is opened, the slots must hold the last numbers without a gap. That writes are missing at
-//! the end is fine: [`super::Applied`] says so, and the Raft log has them.
+//! a state is opened, the slots must hold the last numbers without a gap, or it is cut back to before the
+//! gap ([`super::hole`]). That writes are missing at the end is fine: [`super::Applied`] says so, and the Raft
+//! log has them.
 
 use quorate_state_machine::Fatal;
 use rocksdb::{DB, WriteBatch};
@@ -36,6 +37,16 @@ pub(super) fn rows(last_write: u64) -> u64 {
 
 /// The number of the last write. An error if one before it is missing.
 pub(super) fn last_write(db: &DB) -> Result<u64, Fatal> {
+    check(&numbers(db)?, SLOTS).map_err(Fatal::Corrupt)
+}
+
+/// Which writes before the last one are missing, in words; none if it has them all.
+pub(super) fn missing(db: &DB) -> Result<Option<String>, Fatal> {
+    Ok(check(&numbers(db)?, SLOTS).err())
+}
+
+/// What is in the slots.
+fn numbers(db: &DB) -> Result<Vec<u64>, Fatal> {
     let mut options = super::rocks::read_options();
     options.set_iterate_lower_bound(PREFIX);
     options.set_iterate_upper_bound(END);
@@ -54,7 +65,7 @@ pub(super) fn last_write(db: &DB) -> Result<u64, Fatal> {
         rows.next();
     }
     rows.status().map_err(|error| super::rocks::fatal(&error))?;
-    check(&numbers, SLOTS).map_err(Fatal::Corrupt)
+    Ok(numbers)
 }
 
 fn key(number: u64) -> Vec<u8> {
