@@ -7,8 +7,8 @@
 //! Jepsen's checkers read and to the events of Porcupine.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
-use std::path::Path;
+use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -22,18 +22,22 @@ pub const SEND: &str = "send";
 /// `f` of a linearizable read of a room: `value` is the page, `[[seq, text], …]`, and `seq` the
 /// last seq of the room as the answer shows it.
 pub const READ: &str = "read";
-/// `f` of a whole room as one node has it after everything: `value` as for a read.
+/// `f` of several messages sent in one request, all or none: the beginning's `value` is the texts,
+/// that of an answer the seqs, and `seq` the first of them.
+pub const BATCH: &str = "batch";
+/// `f` of a whole room as one node has it after everything: `value` as for a read, or, where it is
+/// the same as that of a node before, `{"same_as": NODE, "hash": HEX}`.
 pub const DRAIN: &str = "drain";
 
 /// Who did it: a client, by number, or the one who breaks things.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Process {
     Client(u64),
     Fault(Nemesis),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Nemesis {
     Nemesis,
@@ -84,19 +88,68 @@ pub struct Entry {
     pub error: Option<String>,
 }
 
+/// Nanoseconds since the history began, by a clock that never steps: real time, or simulated time.
+pub type Clock = Box<dyn Fn() -> u64 + Send + Sync>;
+
+/// How many operations have ended, by how.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ended {
+    pub ok: u64,
+    pub failed: u64,
+    pub unknown: u64,
+    /// Of the successful ones those that were to change something: all but reads of whatever kind.
+    pub written: u64,
+}
+
+impl Ended {
+    pub fn all(&self) -> u64 {
+        self.ok + self.failed + self.unknown
+    }
+}
+
+/// Whether operations of this name read back what there is after everything.
+pub fn is_drain(f: &str) -> bool {
+    f == DRAIN || f.ends_with(".drain")
+}
+
+/// Whether operations of this name are to change something in the cluster. Names of those that are not end in one
+/// of the words that say so, or belong to a fence, which is a resource outside.
+pub fn is_write(f: &str) -> bool {
+    const LOOKS: [&str; 10] = [
+        "read", "drain", "get", "list", "look", "stream", "deliver", "watch", "sync", "resume",
+    ];
+    !f.starts_with("fence.") && !LOOKS.iter().any(|word| f.ends_with(word))
+}
+
 /// A history that is being made, by many tasks at once.
-#[derive(Debug)]
 pub struct History {
-    begun: Instant,
+    clock: Clock,
     clients: AtomicU64,
-    /// Held for one push and one buffered line, never across an await.
+    /// Held for one push or one buffered line, never across an await.
     written: Mutex<Written>,
+}
+
+impl std::fmt::Debug for History {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("History")
+            .field("written", &self.written)
+            .finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug)]
 struct Written {
-    events: Vec<Event>,
-    file: Option<BufWriter<File>>,
+    /// The index of the next event.
+    next: u64,
+    ended: Ended,
+    place: Place,
+}
+
+#[derive(Debug)]
+enum Place {
+    Memory(Vec<Event>),
+    /// Memory holds one buffer, however long the history grows.
+    File(BufWriter<File>, PathBuf),
 }
 
 impl Default for History {
@@ -107,24 +160,34 @@ impl Default for History {
 
 impl History {
     pub fn in_memory() -> Self {
-        Self::with(None)
+        Self::with(Place::Memory(Vec::new()))
     }
 
-    /// Also writes every event to the file, as a line of JSON.
+    /// Writes every event to the file, as a line of JSON, and keeps none in memory.
     pub fn to_file(path: &Path) -> Result<Self> {
         let file = File::create(path).with_context(|| format!("failed to make {}", path.display()))?;
-        Ok(Self::with(Some(BufWriter::new(file))))
+        Ok(Self::with(Place::File(BufWriter::new(file), path.to_owned())))
     }
 
-    fn with(file: Option<BufWriter<File>>) -> Self {
-        let written = Mutex::new(Written {
-            events: Vec::new(),
-            file,
-        });
+    /// In memory, by another clock than this machine's.
+    pub fn by_clock(clock: Clock) -> Self {
         Self {
-            begun: Instant::now(),
+            clock,
+            ..Self::in_memory()
+        }
+    }
+
+    fn with(place: Place) -> Self {
+        let begun = Instant::now();
+        let clock = move || u64::try_from(begun.elapsed().as_nanos()).expect("584 years have not passed");
+        Self {
+            clock: Box::new(clock),
             clients: AtomicU64::new(0),
-            written,
+            written: Mutex::new(Written {
+                next: 0,
+                ended: Ended::default(),
+                place,
+            }),
         }
     }
 
@@ -133,12 +196,24 @@ impl History {
         Process::Client(self.clients.fetch_add(1, Ordering::Relaxed))
     }
 
+    /// Nanoseconds since the history began, as an event recorded now would say.
+    pub fn now_ns(&self) -> u64 {
+        (self.clock)()
+    }
+
+    /// How many events there are so far.
+    pub fn now_events(&self) -> u64 {
+        self.written.lock().expect("no holder of this lock panics").next
+    }
+
+    /// How many operations have ended so far, drains not counted.
+    pub fn ended(&self) -> Ended {
+        self.written.lock().expect("no holder of this lock panics").ended
+    }
+
     /// Appends an event; its time is now. Call it before the request is sent, and after the answer
     /// has arrived: the interval must not be shorter than the operation.
     pub fn record(&self, process: Process, kind: Kind, f: &str, entry: Entry) {
-        let mut written = self.written.lock().expect("no holder of this lock panics");
-        // Taken inside the lock, so that times never step back along the file.
-        let time_ns = u64::try_from(self.begun.elapsed().as_nanos()).expect("584 years have not passed");
         let Entry {
             key,
             value,
@@ -147,9 +222,8 @@ impl History {
             node,
             error,
         } = entry;
-        let index = written.events.len() as u64;
-        let event = Event {
-            index,
+        let mut event = Event {
+            index: 0,
             process,
             kind,
             f: f.to_owned(),
@@ -157,41 +231,86 @@ impl History {
             value,
             seq,
             rev,
-            time_ns,
+            time_ns: 0,
             node,
             error,
         };
-        if let Some(file) = &mut written.file {
-            let line = serde_json::to_string(&event).expect("an event has string keys only");
-            writeln!(file, "{line}").expect("the history's disk has space");
+        let mut written = self.written.lock().expect("no holder of this lock panics");
+        // Taken inside the lock, so that times never step back along the file.
+        event.time_ns = (self.clock)();
+        event.index = written.next;
+        written.next += 1;
+        if !matches!(process, Process::Fault(_)) && !is_drain(f) {
+            let ended = &mut written.ended;
+            match kind {
+                Kind::Invoke => {}
+                Kind::Ok => {
+                    ended.ok += 1;
+                    ended.written += u64::from(is_write(f));
+                }
+                Kind::Fail => ended.failed += 1,
+                Kind::Info => ended.unknown += 1,
+            }
         }
-        written.events.push(event);
+        match &mut written.place {
+            Place::Memory(events) => events.push(event),
+            Place::File(file, _) => {
+                serde_json::to_writer(&mut *file, &event).expect("an event has string keys only, the disk has space");
+                file.write_all(b"\n").expect("the history's disk has space");
+            }
+        }
     }
 
     /// Notes a fault, for example `kill` of node 2.
     pub fn fault(&self, f: &str, node: Option<u64>) {
-        self.record(
-            Process::Fault(Nemesis::Nemesis),
-            Kind::Info,
-            f,
-            Entry {
-                node,
-                ..Entry::default()
-            },
-        );
+        let entry = Entry {
+            node,
+            ..Entry::default()
+        };
+        self.nemesis(f, entry);
     }
 
-    /// All events so far; the file, if any, holds them too.
+    /// Notes something that is done to the cluster.
+    pub fn nemesis(&self, f: &str, entry: Entry) {
+        self.record(Process::Fault(Nemesis::Nemesis), Kind::Info, f, entry);
+    }
+
+    /// All events so far, read back where they are in a file.
     pub fn events(&self) -> Vec<Event> {
         let mut written = self.written.lock().expect("no holder of this lock panics");
-        if let Some(file) = &mut written.file {
-            file.flush().expect("the history's disk has space");
-        }
-        written.events.clone()
+        let path = match &mut written.place {
+            Place::Memory(events) => return events.clone(),
+            Place::File(file, path) => {
+                file.flush().expect("the history's disk has space");
+                path.clone()
+            }
+        };
+        // Lines that are appended meanwhile are not of "so far", and might be read in part.
+        read_file(&path).expect("the file holds what was written to it")
     }
 }
 
-/// Reads a history file back.
+/// Reads a history file back, line by line.
+pub fn read_file(path: &Path) -> Result<Vec<Event>> {
+    let file = File::open(path).with_context(|| format!("failed to open {}", path.display()))?;
+    let mut lines = BufReader::with_capacity(1 << 20, file);
+    let mut events = Vec::new();
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        if lines.read_until(b'\n', &mut line)? == 0 {
+            return Ok(events);
+        }
+        let event = serde_json::from_slice(&line);
+        let shown = || {
+            let text: String = String::from_utf8_lossy(&line).chars().take(200).collect();
+            format!("line {}: {}", events.len() + 1, text.trim_end())
+        };
+        events.push(event.with_context(shown)?);
+    }
+}
+
+/// Reads the lines of a history back.
 pub fn read(lines: &str) -> Result<Vec<Event>> {
     let parse = |(number, line)| serde_json::from_str(line).with_context(|| format!("line {}: {line}", number + 1));
     lines.lines().enumerate().map(parse).collect()
@@ -232,6 +351,16 @@ mod tests {
         ];
         assert_eq!(lines, expected);
         assert_eq!(read(&lines.join("\n")).expect("it was just written"), events);
+    }
+
+    #[test]
+    fn what_changes_nothing_in_the_cluster_is_no_write() {
+        for f in [READ, DRAIN, "register.read", "lock.look", "lock.drain", "fence.write"] {
+            assert!(!is_write(f), "{f}");
+        }
+        for f in [SEND, BATCH, "lock.acquire", "lock.renew", "lock.release"] {
+            assert!(is_write(f), "{f}");
+        }
     }
 
     #[test]

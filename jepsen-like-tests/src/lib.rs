@@ -12,12 +12,16 @@
 pub mod checker;
 pub mod cli;
 pub mod cluster;
+pub mod export;
 pub mod history;
 pub mod hostile;
 pub mod http;
 pub mod irc;
 pub mod load;
+pub mod nemesis;
 pub mod raw;
+pub mod run;
 pub mod stream;
 pub mod wait;
 pub mod workload;
+pub mod workloads;

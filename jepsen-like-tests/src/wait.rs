@@ -16,13 +16,40 @@ pub async fn eventually<T, E: Display>(
     within: Duration,
     mut probe: impl AsyncFnMut() -> Result<T, E>,
 ) -> Result<T> {
-    let end = Instant::now() + within;
+    let patience = Patience::new(what, within);
     loop {
         match probe().await {
             Ok(value) => return Ok(value),
-            Err(reason) if Instant::now() >= end => bail!("{what}: not within {within:?}; at last: {reason}"),
-            Err(_) => tokio::time::sleep(POLL).await,
+            Err(reason) => patience.again(reason).await?,
         }
+    }
+}
+
+/// The same for a loop that is written out, where a future must be `Send`, as those of async closures are not
+/// for all lifetimes.
+#[derive(Debug)]
+pub struct Patience<'a> {
+    what: &'a str,
+    within: Duration,
+    end: Instant,
+}
+
+impl<'a> Patience<'a> {
+    pub fn new(what: &'a str, within: Duration) -> Self {
+        Self {
+            what,
+            within,
+            end: Instant::now() + within,
+        }
+    }
+
+    /// Returns when it is time to look again; an error, with the reason why the last look failed, when time is up.
+    pub async fn again(&self, reason: impl Display) -> Result<()> {
+        if Instant::now() >= self.end {
+            bail!("{}: not within {:?}; at last: {reason}", self.what, self.within);
+        }
+        tokio::time::sleep(POLL).await;
+        Ok(())
     }
 }
 

@@ -235,11 +235,7 @@ impl Chat {
         let mut sum = Verdict::default();
         for (room, verdict) in check(&self.history.events())? {
             ensure!(verdict.violations.is_empty(), "room {room}: {verdict}");
-            sum.acknowledged += verdict.acknowledged;
-            sum.refused += verdict.refused;
-            sum.unknown += verdict.unknown;
-            sum.unknown_applied += verdict.unknown_applied;
-            sum.reads += verdict.reads;
+            sum.add(&verdict);
         }
         self.cluster.verify().await?;
         println!("{sum}");

@@ -1,7 +1,8 @@
 //! Loopback addresses of its own for each cluster, so that tests run side by side without sharing
 //! ports: node i of a cluster listens on the i-th address of a block in 127.0.0.0/8.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Result, bail};
@@ -17,6 +18,9 @@ const BLOCK: u32 = 16;
 const BLOCKS: u32 = (255 << 16) / BLOCK;
 /// Clusters that one process starts before its blocks may meet those of the next process id.
 const BLOCKS_PER_PROCESS: u32 = 61;
+/// The network of an isolated cluster, for as many places as one prefix of 24 bits has, but the last.
+const ISOLATED: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 0);
+const ISOLATED_BLOCK: u32 = 254;
 /// How many blocks are tried before giving up: each is taken only by another run on this machine.
 const TRIES: u32 = 64;
 
@@ -24,9 +28,29 @@ const TRIES: u32 = 64;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Block {
     first: u32,
+    /// How many addresses from the first one on.
+    size: u32,
 }
 
 impl Block {
+    /// That of an isolated cluster, whose network nobody else sees: nodes 1 to 253, and clients at 254.
+    pub(super) fn isolated() -> Self {
+        Self {
+            first: u32::from(ISOLATED),
+            size: ISOLATED_BLOCK,
+        }
+    }
+
+    /// Where clients of an isolated cluster are.
+    pub(super) fn outside(&self) -> IpAddr {
+        IpAddr::from(Ipv4Addr::from(self.first + self.size))
+    }
+
+    /// The smallest place of a node that is none of these.
+    pub(super) fn free_slot(&self, taken: &BTreeSet<u64>) -> Option<u64> {
+        (1..u64::from(self.size)).find(|slot| !taken.contains(slot))
+    }
+
     /// Takes the next block on which nodes 1 to `nodes` can listen.
     pub(super) fn take(nodes: u64) -> Result<Self> {
         static TAKEN: AtomicU32 = AtomicU32::new(0);
@@ -35,6 +59,7 @@ impl Block {
             let number = own.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed)) % BLOCKS;
             let block = Self {
                 first: u32::from(Ipv4Addr::new(127, 1, 0, 0)) + number * BLOCK,
+                size: BLOCK,
             };
             if (1..=nodes).all(|id| block.is_free(id)) {
                 return Ok(block);
@@ -58,7 +83,11 @@ impl Block {
 
     fn at(&self, id: u64, port: u16) -> SocketAddr {
         let offset = u32::try_from(id).expect("a node's id fits its block");
-        assert!(offset < BLOCK, "a block has addresses for nodes 1 to 15");
+        assert!(
+            offset < self.size,
+            "a block has addresses for nodes 1 to {}",
+            self.size - 1
+        );
         SocketAddr::from((Ipv4Addr::from(self.first + offset), port))
     }
 

@@ -7,6 +7,18 @@ const LIBRARIES: [&str; 2] = [
     "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
     "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1",
 ];
+/// In libfaketime's words, of two of its versions.
+pub(super) const ONLY_THE_WALL_CLOCK: [&str; 3] = [
+    "DONT_FAKE_MONOTONIC=1",
+    "FAKETIME_DONT_FAKE_MONOTONIC=1",
+    // Files that are shared with other processes are nothing that a node should leave behind.
+    "FAKETIME_DISABLE_SHM=1",
+];
+
+/// None where it is not installed.
+pub(super) fn library() -> Option<&'static str> {
+    LIBRARIES.into_iter().find(|library| Path::new(library).exists())
+}
 
 /// How to start a process whose wall clock is off.
 #[derive(Debug, Clone)]
@@ -19,23 +31,20 @@ pub struct WrongClock {
 impl WrongClock {
     /// None where the library is not installed: say so and skip.
     pub fn off_by(offset: &str) -> Option<Self> {
-        let library = LIBRARIES.into_iter().find(|library| Path::new(library).exists())?;
         Some(Self {
-            library,
+            library: library()?,
             offset: offset.to_owned(),
         })
     }
 
     /// A command that replaces itself by the process.
     pub(super) fn wrapper(&self) -> Vec<String> {
-        vec![
+        let mut words = vec![
             "env".to_owned(),
             format!("LD_PRELOAD={}", self.library),
             format!("FAKETIME={}", self.offset),
-            "DONT_FAKE_MONOTONIC=1".to_owned(),
-            "FAKETIME_DONT_FAKE_MONOTONIC=1".to_owned(),
-            // Files that are shared with other processes are nothing that a node should leave behind.
-            "FAKETIME_DISABLE_SHM=1".to_owned(),
-        ]
+        ];
+        words.extend(ONLY_THE_WALL_CLOCK.map(str::to_owned));
+        words
     }
 }

@@ -23,24 +23,38 @@ const CHANGE_TIMEOUT: Duration = Duration::from_secs(20);
 #[derive(Debug, Clone)]
 pub struct Newcomer {
     id: u64,
-    /// The node whose addresses it has; none: addresses of its own.
-    in_place_of: Option<u64>,
+    place: Place,
     args: Vec<String>,
 }
 
+/// Which addresses a newcomer has.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    /// Those of its own number.
+    Own,
+    /// Those that this node had.
+    Of(u64),
+    /// These, which nobody has.
+    Free(u64),
+}
+
 impl Newcomer {
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
     /// On addresses of its own.
     pub fn new(id: u64) -> Self {
         Self {
             id,
-            in_place_of: None,
+            place: Place::Own,
             args: Vec::new(),
         }
     }
 
     /// On the addresses that `other` had, which must be gone.
     pub fn at_addresses_of(mut self, other: u64) -> Self {
-        self.in_place_of = Some(other);
+        self.place = Place::Of(other);
         self
     }
 
@@ -69,8 +83,13 @@ impl Cluster {
     /// and can be cut before it begins.
     pub async fn prepare_new(&self, newcomer: &Newcomer) -> Result<()> {
         let via = self.leader().await?;
+        self.prepare_joining(newcomer, self.node(via).url()).await
+    }
+
+    /// The same, with the client URLs of the nodes that it is to ask.
+    async fn prepare_joining(&self, newcomer: &Newcomer, urls: String) -> Result<()> {
         let slot = self.slot_of(newcomer);
-        let mut args = vec!["--join".to_owned(), self.node(via).url()];
+        let mut args = vec!["--join".to_owned(), urls];
         self.link(newcomer.id, slot).await?;
         args.extend(["--advertise-peer-addr".to_owned(), self.peer_address(slot).to_string()]);
         args.extend(newcomer.args.iter().cloned());
@@ -78,7 +97,30 @@ impl Cluster {
     }
 
     fn slot_of(&self, newcomer: &Newcomer) -> u64 {
-        newcomer.in_place_of.map_or(newcomer.id, |other| self.known(other).slot)
+        match newcomer.place {
+            Place::Own => newcomer.id,
+            Place::Of(other) => self.known(other).slot,
+            Place::Free(slot) => slot,
+        }
+    }
+
+    /// Prepares a node with a number and addresses that none has now, which [`Cluster::restart`] then starts.
+    /// Needs no node to answer.
+    pub(crate) async fn prepare_another(&self) -> Result<Newcomer> {
+        let (id, slot) = {
+            let nodes = self.read_nodes();
+            let gone = self.gone.lock().expect("no holder of this lock panics");
+            let ids = nodes.keys().copied().chain(gone.iter().map(|(id, _)| *id));
+            let taken = nodes.values().map(|node| node.slot).collect();
+            let slot = self.block.free_slot(&taken).context("no free addresses")?;
+            (ids.max().unwrap_or_default() + 1, slot)
+        };
+        let newcomer = Newcomer {
+            place: Place::Free(slot),
+            ..Newcomer::new(id)
+        };
+        self.prepare_joining(&newcomer, self.endpoints()).await?;
+        Ok(newcomer)
     }
 
     /// The body of a request to add this node.
@@ -267,7 +309,7 @@ impl Cluster {
 }
 
 /// Whether the node is on its way into the cluster: it votes already while its last step is committed.
-fn is_under_way(members: &Value, id: u64) -> bool {
+pub(crate) fn is_under_way(members: &Value, id: u64) -> bool {
     let changes = members["changes"].as_array().map(Vec::as_slice).unwrap_or_default();
     let mut of_node = changes.iter().filter(|change| change["node"] == id);
     of_node.any(|change| !matches!(change["step"].as_str(), Some("done" | "failed")))

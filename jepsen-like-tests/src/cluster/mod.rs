@@ -6,9 +6,16 @@
 mod addresses;
 mod binary;
 mod clocks;
+mod command;
 mod diallers;
 mod disks;
+mod faults;
+mod flow;
+pub mod isolation;
+mod levers;
+mod loop_disk;
 mod membership;
+mod namespaces;
 mod network;
 mod panics;
 mod process;
@@ -29,12 +36,20 @@ use tempfile::TempDir;
 pub use self::clocks::WrongClock;
 use self::diallers::Diallers;
 pub use self::disks::SmallDisks;
+pub use self::flow::Weather;
+use self::isolation::Isolation;
+use self::levers::Levers;
+pub use self::levers::Syncs;
+use self::loop_disk::LoopDisk;
+pub(crate) use self::membership::is_under_way;
 pub use self::membership::{JOIN_TIMEOUT, Newcomer, node_of};
+use self::namespaces::Namespaces;
 pub use self::network::Network;
 pub use self::process::Process;
 use crate::cli;
 use crate::http::{Answer, Call, Http, NoAnswer};
-use crate::wait::eventually;
+use crate::nemesis::Book;
+use crate::wait::{Patience, eventually};
 
 /// From the start of the processes until all are ready. Generous: machines that test are busy.
 pub const READY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -44,6 +59,10 @@ pub const LEADER_TIMEOUT: Duration = Duration::from_secs(20);
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 /// One question about leader or readiness.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
+/// Each node's disk in an isolated cluster: four times the product's low-water mark of free space.
+const DISK_BYTES: u64 = 1 << 30;
+/// Where an isolated cluster keeps its other files, above all the logs of its nodes.
+const WORK_DISK_BYTES: u64 = 16 << 30;
 /// When this variable is set, a failed test leaves data directories and logs behind.
 const KEEP: &str = "QUORATE_TEST_KEEP";
 /// How much of each node's log is shown when a test fails.
@@ -57,6 +76,8 @@ pub struct Options {
     serve_args: Vec<String>,
     disks: Option<SmallDisks>,
     clocks: BTreeMap<u64, WrongClock>,
+    isolation: Option<Isolation>,
+    levers: bool,
 }
 
 impl Options {
@@ -90,6 +111,30 @@ impl Options {
         self
     }
 
+    /// Puts each node on a machine of its own, as far as the kernel can make one: an address that only it has,
+    /// with links that break and packets that get lost, and a disk that can lose power, hang and fill up.
+    pub fn isolated(mut self, isolation: Isolation) -> Self {
+        self.isolation = Some(isolation);
+        self.links = true;
+        self
+    }
+
+    /// Puts libraries between the nodes and the system, where they are installed, so that clocks can be moved
+    /// and syncs fail while the nodes run.
+    pub fn levers(mut self) -> Self {
+        self.levers = true;
+        self
+    }
+
+    /// All that faults need: [`Options::isolated`] where that is permitted, else [`Options::breakable_links`],
+    /// and [`Options::levers`].
+    pub fn for_faults(self, isolation: Option<Isolation>) -> Self {
+        match isolation {
+            Some(isolation) => self.isolated(isolation).levers(),
+            None => self.breakable_links().levers(),
+        }
+    }
+
     /// Starts the nodes and waits until all are ready.
     pub async fn start(self) -> Result<Cluster> {
         let cluster = self.prepare().await?;
@@ -100,7 +145,24 @@ impl Options {
 
     async fn prepare(self) -> Result<Cluster> {
         panics::watch();
-        let block = addresses::Block::take(self.nodes)?;
+        let (block, namespaces) = match &self.isolation {
+            Some(_) => {
+                let block = addresses::Block::isolated();
+                (block, Some(Namespaces::new(block.outside())?))
+            }
+            None => (addresses::Block::take(self.nodes)?, None),
+        };
+        let work_disk = match &self.isolation {
+            Some(isolation) => Some(LoopDisk::create(isolation.folder().join("work"), WORK_DISK_BYTES)?),
+            None => None,
+        };
+        let mut folder = tempfile::Builder::new();
+        folder.prefix("quorate-torture-");
+        let mut serve_args = self.serve_args;
+        if namespaces.is_some() {
+            // Nobody but this run is in its network.
+            serve_args.push("--insecure-listen".to_owned());
+        }
         let ids: Vec<u64> = (1..=self.nodes).collect();
         let diallers = Diallers::default();
         let network = self.links.then(|| Network::new(diallers.clone()));
@@ -108,14 +170,21 @@ impl Options {
             nodes: RwLock::new(BTreeMap::new()),
             gone: Mutex::new(Vec::new()),
             network,
+            namespaces,
             diallers,
             block,
-            serve_args: self.serve_args,
+            serve_args,
             http: Http::new()?,
             binary: binary::find()?,
-            folder: tempfile::Builder::new().prefix("quorate-torture-").tempdir()?,
+            folder: match &work_disk {
+                Some(disk) => folder.tempdir_in(disk.mount_point())?,
+                None => folder.tempdir()?,
+            },
+            _work_disk: work_disk,
             disks: self.disks,
             clocks: self.clocks,
+            levers: self.levers,
+            book: Book::default(),
             test: std::thread::current().id(),
         };
         let listed: Vec<String> = ids
@@ -138,6 +207,9 @@ pub struct Node {
     address: SocketAddr,
     data: PathBuf,
     process: Process,
+    levers: Option<Levers>,
+    /// Ends after the process.
+    disk: Option<LoopDisk>,
 }
 
 impl Node {
@@ -168,14 +240,20 @@ pub struct Cluster {
     /// Nodes that are no part of the cluster any more, for the end of their logs.
     gone: Mutex<Vec<(u64, Arc<Node>)>>,
     network: Option<Network>,
+    namespaces: Option<Namespaces>,
     diallers: Diallers,
     block: addresses::Block,
     serve_args: Vec<String>,
     http: Http,
     binary: PathBuf,
     folder: TempDir,
+    /// On which the folder lies, in an isolated cluster.
+    _work_disk: Option<LoopDisk>,
     disks: Option<SmallDisks>,
     clocks: BTreeMap<u64, WrongClock>,
+    levers: bool,
+    /// What is broken, for those who break things at the same time.
+    pub(crate) book: Book,
     /// The thread that started it: that of the test.
     test: ThreadId,
 }
@@ -188,14 +266,24 @@ impl Cluster {
             serve_args: Vec::new(),
             disks: None,
             clocks: BTreeMap::new(),
+            isolation: None,
+            levers: false,
         }
     }
 
     /// A node on the addresses of `slot`, with these arguments besides those of all; not started.
     fn make_node(&self, id: u64, slot: u64, args: &[String]) -> Result<()> {
-        let data = match &self.disks {
-            Some(disks) => disks.folder(id)?,
-            None => self.folder.path().join(format!("node-{id}")),
+        let disk = match &self.namespaces {
+            Some(_) => Some(LoopDisk::create(
+                self.folder.path().join(format!("disk-{id}")),
+                DISK_BYTES,
+            )?),
+            None => None,
+        };
+        let data = match (&disk, &self.disks) {
+            (Some(disk), _) => disk.mount_point().join(format!("node-{id}")),
+            (None, Some(disks)) => disks.folder(id)?,
+            (None, None) => self.folder.path().join(format!("node-{id}")),
         };
         let mut all: Vec<String> = vec!["serve".to_owned()];
         for (flag, value) in [
@@ -212,6 +300,16 @@ impl Cluster {
         if let Some(disks) = &self.disks {
             process = process.inside(disks.enter());
         }
+        if self.namespaces.is_some() {
+            process = process.inside(Namespaces::enter(slot));
+        }
+        let levers = match self.levers {
+            true => Some(Levers::installed(self.folder.path(), id)?),
+            false => None,
+        };
+        if let Some(levers) = &levers {
+            process = process.inside(levers.wrapper());
+        }
         if let Some(clock) = self.clocks.get(&id) {
             process = process.inside(clock.wrapper());
         }
@@ -220,6 +318,8 @@ impl Cluster {
             address: self.block.client(slot),
             data,
             process,
+            levers,
+            disk,
         };
         let before = self.write_nodes().insert(id, Arc::new(node));
         ensure!(before.is_none(), "node {id} exists already");
@@ -236,9 +336,16 @@ impl Cluster {
 
     /// Puts a proxy before the node, if links are to be breakable.
     async fn link(&self, id: u64, slot: u64) -> Result<()> {
-        match &self.network {
-            Some(network) => network.add(id, self.block.front(slot), self.block.peer(slot)).await,
-            None => Ok(()),
+        match (&self.network, &self.namespaces) {
+            (Some(network), Some(namespaces)) => {
+                namespaces.make(slot, self.block.peer(slot).ip())?;
+                network.add_isolated(id, slot, namespaces, &self.block)
+            }
+            (Some(network), None) => {
+                let (entry, exit) = (self.block.front(slot), self.block.peer(slot));
+                network.add(id, slot, entry, exit).await
+            }
+            (None, _) => Ok(()),
         }
     }
 
@@ -263,6 +370,11 @@ impl Cluster {
     pub fn node(&self, id: u64) -> Arc<Node> {
         let node = self.read_nodes().get(&id).cloned();
         node.unwrap_or_else(|| panic!("the test names node {id}, which is not of the cluster"))
+    }
+
+    /// None: it has ceased to be of the cluster.
+    pub(crate) fn find(&self, id: u64) -> Option<Arc<Node>> {
+        self.read_nodes().get(&id).cloned()
     }
 
     /// A node that is or was of the cluster.
@@ -384,7 +496,7 @@ impl Cluster {
         join_all(each).await.into_iter().collect()
     }
 
-    async fn is_ready(&self, id: u64) -> Result<(), String> {
+    pub(crate) async fn is_ready(&self, id: u64) -> Result<(), String> {
         let answer = self.probe(id, "/readyz").await?;
         if answer.status == 200 {
             Ok(())
@@ -409,23 +521,31 @@ impl Cluster {
     /// Waits until one of these nodes says that it leads and holds the greatest term of them all:
     /// one that was cut off or paused may still believe in itself.
     pub async fn leader_among(&self, ids: &[u64]) -> Result<u64> {
-        eventually("one of the nodes leads", LEADER_TIMEOUT, async || {
-            let asked = join_all(ids.iter().map(|id| self.probe(*id, "/leader"))).await;
-            let mut claims = Vec::new();
-            for (id, answer) in ids.iter().zip(asked) {
-                let Ok(answer) = answer else { continue };
-                let term = answer
-                    .header("X-Quorate-Term")
-                    .and_then(|term| term.parse::<u64>().ok());
-                let term = term.ok_or_else(|| format!("node {id} answers /leader without X-Quorate-Term: {answer}"))?;
-                claims.push((term, answer.status == 200, *id));
+        let patience = Patience::new("one of the nodes leads", LEADER_TIMEOUT);
+        loop {
+            match self.claims(ids).await {
+                Ok(claims) => match claims.iter().max() {
+                    Some((_, true, id)) => return Ok(*id),
+                    _ => patience.again(format!("(term, leads, node): {claims:?}")).await?,
+                },
+                Err(why) => patience.again(why).await?,
             }
-            match claims.iter().max() {
-                Some((_, true, id)) => Ok(*id),
-                _ => Err(format!("(term, leads, node): {claims:?}")),
-            }
-        })
-        .await
+        }
+    }
+
+    /// Term, whether it says that it leads, and node, of those of these that answer.
+    pub(crate) async fn claims(&self, ids: &[u64]) -> Result<Vec<(u64, bool, u64)>, String> {
+        let probes: Vec<_> = ids.iter().map(|id| self.probe(*id, "/leader")).collect();
+        let mut claims = Vec::new();
+        for (id, answer) in ids.iter().zip(join_all(probes).await) {
+            let Ok(answer) = answer else { continue };
+            let term = answer
+                .header("X-Quorate-Term")
+                .and_then(|term| term.parse::<u64>().ok());
+            let term = term.ok_or_else(|| format!("node {id} answers /leader without X-Quorate-Term: {answer}"))?;
+            claims.push((term, answer.status == 200, *id));
+        }
+        Ok(claims)
     }
 
     /// Waits until a node other than `old` leads.

@@ -8,63 +8,35 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
+use super::addresses::Block;
 use super::diallers::Diallers;
+use super::flow::{Flow, Weather, carry};
+use super::namespaces::{self, Namespaces};
 use crate::wait::eventually;
 
-/// Bytes that a proxy holds in each direction of a connection while its flow is cut.
-const BUFFER_BYTES: usize = 64 << 10;
-
 type Flows = Arc<RwLock<BTreeMap<(u64, u64), Arc<Flow>>>>;
+
+/// Who is at which place now.
+type Occupants = Arc<RwLock<BTreeMap<u64, u64>>>;
 
 #[derive(Debug)]
 pub struct Network {
     /// Held to look up or to put in, never across an await.
     flows: Flows,
-    /// The proxies end with the network, and each ends its connections. Held to put in.
-    proxies: Mutex<JoinSet<()>>,
+    /// The nodes by place. Held to look up or to put in.
+    occupants: Occupants,
+    /// The proxies on loopback, by the place before which they stand. Held to put in.
+    proxies: Mutex<BTreeMap<u64, JoinSet<()>>>,
+    /// The threads of the proxies in namespaces, by the two places of the link. Held to put in.
+    threads: Mutex<BTreeMap<(u64, u64), ProxyThread>>,
     diallers: Diallers,
-}
-
-#[derive(Debug)]
-struct Flow {
-    open: watch::Sender<bool>,
-    /// Counts the resets of the link.
-    resets: watch::Sender<u64>,
-    /// Bytes that may still pass; when they are used up the flow is cut.
-    allowance: AtomicU64,
-}
-
-impl Flow {
-    fn new() -> Arc<Self> {
-        Arc::new(Self {
-            open: watch::Sender::new(true),
-            resets: watch::Sender::new(0),
-            allowance: AtomicU64::new(u64::MAX),
-        })
-    }
-
-    /// Counts what has passed. Without a limit the count never comes near its end.
-    fn passed(&self, bytes: usize) {
-        let bytes = bytes as u64;
-        let before = self
-            .allowance
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
-                Some(left.saturating_sub(bytes))
-            });
-        if before.is_ok_and(|left| left <= bytes) {
-            self.open.send_replace(false);
-        }
-    }
 }
 
 impl Network {
@@ -72,49 +44,95 @@ impl Network {
     pub(super) fn new(diallers: Diallers) -> Self {
         Self {
             flows: Arc::default(),
+            occupants: Arc::default(),
             proxies: Mutex::default(),
+            threads: Mutex::default(),
             diallers,
         }
     }
 
-    /// Starts the proxy before a node: it listens at `entry` and connects to `exit`.
-    pub(super) async fn add(&self, id: u64, entry: SocketAddr, exit: SocketAddr) -> Result<()> {
+    /// Starts the proxy before a node at the place `slot`: it listens at `entry` and connects to `exit`. One
+    /// that stood there for an earlier node ends.
+    pub(super) async fn add(&self, id: u64, slot: u64, entry: SocketAddr, exit: SocketAddr) -> Result<()> {
+        let before = self
+            .proxies
+            .lock()
+            .expect("no holder of this lock panics")
+            .remove(&slot);
+        if let Some(mut before) = before {
+            before.shutdown().await;
+        }
         let listener = TcpListener::bind(entry)
             .await
             .with_context(|| format!("failed to listen for the links to node {id}"))?;
-        {
-            let mut flows = self.flows.write().expect("no holder of this lock panics");
-            let others: BTreeSet<u64> = flows.keys().map(|(from, _)| *from).collect();
-            // To itself as well: that is how a node alone is known, and nobody uses it.
-            for other in others.into_iter().chain([id]) {
-                flows.insert((id, other), Flow::new());
-                flows.insert((other, id), Flow::new());
-            }
-        }
+        self.enter(id, slot);
         let links = Links {
-            to: id,
+            caller: Caller::Traced(self.diallers.clone()),
+            to: slot,
             entry,
             exit,
             flows: self.flows.clone(),
-            diallers: self.diallers.clone(),
+            occupants: self.occupants.clone(),
         };
         let mut proxies = self.proxies.lock().expect("no holder of this lock panics");
-        proxies.spawn(proxy(listener, links));
+        proxies.entry(slot).or_default().spawn(proxy(listener, links));
         Ok(())
+    }
+
+    /// The same for a node in a namespace: on its machine there is a proxy for its links to each other place,
+    /// and on each other machine one for the links to it.
+    pub(super) fn add_isolated(&self, id: u64, slot: u64, namespaces: &Namespaces, block: &Block) -> Result<()> {
+        let others: Vec<u64> = {
+            let occupants = self.occupants.read().expect("no holder of this lock panics");
+            occupants.keys().copied().filter(|other| *other != slot).collect()
+        };
+        self.enter(id, slot);
+        let mut threads = self.threads.lock().expect("no holder of this lock panics");
+        for (from, to) in others.into_iter().flat_map(|other| [(other, slot), (slot, other)]) {
+            if threads.contains_key(&(from, to)) {
+                continue;
+            }
+            let port = namespaces.divert(from, to, block.peer(to).ip())?;
+            let links = Links {
+                caller: Caller::At(from),
+                to,
+                entry: namespaces::proxy_address(port),
+                exit: block.peer(to),
+                flows: self.flows.clone(),
+                occupants: self.occupants.clone(),
+            };
+            threads.insert((from, to), ProxyThread::start(from, links)?);
+        }
+        Ok(())
+    }
+
+    fn enter(&self, id: u64, slot: u64) {
+        self.occupants
+            .write()
+            .expect("no holder of this lock panics")
+            .insert(slot, id);
+        let mut flows = self.flows.write().expect("no holder of this lock panics");
+        let others: BTreeSet<u64> = flows.keys().map(|(from, _)| *from).collect();
+        // To itself as well: that is how a node alone is known, and nobody uses it.
+        for other in others.into_iter().chain([id]) {
+            for key in [(id, other), (other, id)] {
+                flows.insert(key, Flow::new());
+            }
+        }
     }
 
     /// Cuts each flow to the node after so many more bytes, give or take a buffer: in the middle of
     /// something.
     pub fn cut_after(&self, to: u64, bytes: u64) {
         for flow in self.flows_to(to) {
-            flow.allowance.store(bytes, Ordering::Relaxed);
+            flow.cut_after(bytes);
         }
     }
 
     /// Waits until a flow to the node is cut.
     pub async fn wait_cut(&self, to: u64, within: Duration) -> Result<()> {
         eventually("enough has passed", within, async || {
-            match self.flows_to(to).iter().any(|flow| !*flow.open.borrow()) {
+            match self.flows_to(to).iter().any(|flow| flow.is_cut()) {
                 true => Ok(()),
                 false => Err("no flow is cut"),
             }
@@ -130,7 +148,7 @@ impl Network {
 
     /// Nothing from `from` reaches `to` any more; what `to` sends still arrives.
     pub fn cut_one_way(&self, from: u64, to: u64) {
-        self.flow(from, to).open.send_replace(false);
+        self.flow(from, to).cut();
     }
 
     /// Cuts both ways between two nodes.
@@ -143,7 +161,7 @@ impl Network {
     pub fn isolate(&self, id: u64) {
         for ((from, to), flow) in self.flows.read().expect("no holder of this lock panics").iter() {
             if *from == id || *to == id {
-                flow.open.send_replace(false);
+                flow.cut();
             }
         }
     }
@@ -151,14 +169,34 @@ impl Network {
     /// Undoes every cut, also those to come.
     pub fn heal(&self) {
         for flow in self.flows.read().expect("no holder of this lock panics").values() {
-            flow.allowance.store(u64::MAX, Ordering::Relaxed);
-            flow.open.send_replace(true);
+            flow.open();
         }
     }
 
     /// Closes, with a reset at both ends, every connection that `from` has opened to `to`.
     pub fn reset(&self, from: u64, to: u64) {
-        self.flow(from, to).resets.send_modify(|count| *count += 1);
+        self.flow(from, to).reset();
+    }
+
+    /// Adds one cut of the flow, which ends with one [`Network::release`]: for cuts that overlap.
+    pub(super) fn hold(&self, from: u64, to: u64) {
+        self.flow(from, to).hold();
+    }
+
+    pub(super) fn release(&self, from: u64, to: u64) {
+        self.flow(from, to).release();
+    }
+
+    /// From now on what travels from one node to the other meets this weather.
+    pub fn set_weather(&self, from: u64, to: u64, weather: Weather) {
+        self.flow(from, to).set_weather(weather);
+    }
+
+    /// Every flow has good weather.
+    pub fn clear_up(&self) {
+        for flow in self.flows.read().expect("no holder of this lock panics").values() {
+            flow.set_weather(Weather::default());
+        }
     }
 
     fn flow(&self, from: u64, to: u64) -> Arc<Flow> {
@@ -171,21 +209,93 @@ fn flow(flows: &Flows, from: u64, to: u64) -> Option<Arc<Flow>> {
     flows.get(&(from, to)).cloned()
 }
 
-/// All links to one node.
+/// Whose connections a proxy takes.
+#[derive(Clone)]
+enum Caller {
+    /// Whoever the kernel says has opened it.
+    Traced(Diallers),
+    /// The node at this place: the proxy is on its machine.
+    At(u64),
+}
+
+/// All links to the node at one place.
 #[derive(Clone)]
 struct Links {
+    caller: Caller,
     to: u64,
     entry: SocketAddr,
     exit: SocketAddr,
     flows: Flows,
-    diallers: Diallers,
+    occupants: Occupants,
 }
 
 impl Links {
     /// The flows of a connection, from the one who opened it and back. None: he has gone again.
     async fn of(&self, far: SocketAddr) -> Option<(Arc<Flow>, Arc<Flow>)> {
-        let from = self.diallers.who(far, self.entry).await.ok()?;
-        Some((flow(&self.flows, from, self.to)?, flow(&self.flows, self.to, from)?))
+        let from = match &self.caller {
+            Caller::Traced(diallers) => diallers.who(far, self.entry).await.ok()?,
+            Caller::At(slot) => self.occupant(*slot)?,
+        };
+        let to = self.occupant(self.to)?;
+        Some((flow(&self.flows, from, to)?, flow(&self.flows, to, from)?))
+    }
+
+    fn occupant(&self, slot: u64) -> Option<u64> {
+        let occupants = self.occupants.read().expect("no holder of this lock panics");
+        occupants.get(&slot).copied()
+    }
+}
+
+/// A proxy in a network namespace: only a thread that has entered it makes connections from there.
+#[derive(Debug)]
+struct ProxyThread {
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl ProxyThread {
+    /// Returns when it listens.
+    fn start(slot: u64, links: Links) -> Result<Self> {
+        let (stop, stopped) = tokio::sync::oneshot::channel();
+        let (ready, listens) = std::sync::mpsc::sync_channel(1);
+        let thread = std::thread::spawn(move || {
+            let begun = (|| {
+                Namespaces::move_thread(slot)?;
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+                let listener = runtime.block_on(TcpListener::bind(links.entry))?;
+                anyhow::Ok((runtime, listener))
+            })();
+            match begun {
+                Ok((runtime, listener)) => {
+                    // Whoever starts it waits for this.
+                    let _ = ready.send(Ok(()));
+                    runtime.block_on(async {
+                        tokio::select! {
+                            () = proxy(listener, links) => {}
+                            _ = stopped => {}
+                        }
+                    });
+                }
+                Err(error) => {
+                    let _ = ready.send(Err(error));
+                }
+            }
+        });
+        listens.recv().context("the thread of a proxy has ended")??;
+        Ok(Self {
+            stop: Some(stop),
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for ProxyThread {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // It panicked, which was shown.
+            let _ = thread.join();
+        }
     }
 }
 
@@ -195,7 +305,15 @@ async fn proxy(listener: TcpListener, links: Links) {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((inbound, far)) => {
-                    connections.spawn(carry(inbound, far, links.clone()));
+                    let links = links.clone();
+                    connections.spawn(async move {
+                        match links.of(far).await {
+                            Some((forth, back)) => carry(inbound, links.exit, &forth, &back).await,
+                            None => {
+                                let _ = inbound.set_zero_linger();
+                            }
+                        }
+                    });
                 }
                 // The peer hung up before it was accepted, or descriptors ran out for a moment.
                 Err(_) => tokio::task::yield_now().await,
@@ -205,83 +323,12 @@ async fn proxy(listener: TcpListener, links: Links) {
     }
 }
 
-/// Carries one connection until either end closes it or the link is reset.
-async fn carry(mut inbound: TcpStream, far: SocketAddr, links: Links) {
-    let Some((forth, back)) = links.of(far).await else {
-        let _ = inbound.set_zero_linger();
-        return;
-    };
-    let exit = links.exit;
-    let mut resets = forth.resets.subscribe();
-    let connected = tokio::select! {
-        outbound = connect(exit, &forth, &back) => outbound,
-        _ = resets.changed() => None,
-    };
-    let Some(mut outbound) = connected else {
-        // A refused connection, as well as a proxy can say it.
-        let _ = inbound.set_zero_linger();
-        return;
-    };
-    // Without it, small frames wait for acknowledgements; the nodes have set it on their side.
-    let _ = inbound.set_nodelay(true);
-    let _ = outbound.set_nodelay(true);
-    let broken = {
-        let (from_inbound, to_inbound) = inbound.split();
-        let (from_outbound, to_outbound) = outbound.split();
-        let both = async {
-            tokio::try_join!(
-                pump(from_inbound, to_outbound, &forth),
-                pump(from_outbound, to_inbound, &back)
-            )
-        };
-        tokio::select! {
-            ended = both => ended.is_err(),
-            _ = resets.changed() => true,
-        }
-    };
-    if broken {
-        let _ = inbound.set_zero_linger();
-        let _ = outbound.set_zero_linger();
-    }
-}
-
-/// The handshake of a connection needs both directions.
-async fn connect(exit: SocketAddr, forth: &Flow, back: &Flow) -> Option<TcpStream> {
-    opened(&mut forth.open.subscribe()).await;
-    opened(&mut back.open.subscribe()).await;
-    TcpStream::connect(exit).await.ok()
-}
-
-async fn opened(open: &mut watch::Receiver<bool>) {
-    // The sender lives as long as the proxy, so this cannot fail; an ended network stays cut.
-    if open.wait_for(|open| *open).await.is_err() {
-        std::future::pending::<()>().await;
-    }
-}
-
-async fn pump(
-    mut from: impl AsyncReadExt + Unpin,
-    mut to: impl AsyncWriteExt + Unpin,
-    flow: &Flow,
-) -> std::io::Result<()> {
-    let mut open = flow.open.subscribe();
-    let mut buffer = vec![0; BUFFER_BYTES];
-    loop {
-        opened(&mut open).await;
-        let read = from.read(&mut buffer).await?;
-        // It may have been cut while the read waited.
-        opened(&mut open).await;
-        if read == 0 {
-            return to.shutdown().await;
-        }
-        to.write_all(&buffer[..read]).await?;
-        flow.passed(read);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
 
     use super::*;
 
@@ -296,8 +343,14 @@ mod tests {
         let diallers = Diallers::default();
         diallers.enter(1, std::process::id());
         let network = Network::new(diallers);
-        network.add(1, one, one).await.expect("the port was free a moment ago");
-        network.add(2, two, exit).await.expect("the port was free a moment ago");
+        network
+            .add(1, 1, one, one)
+            .await
+            .expect("the port was free a moment ago");
+        network
+            .add(2, 2, two, exit)
+            .await
+            .expect("the port was free a moment ago");
         let near = TcpStream::connect(two).await.expect("the proxy listens");
         let (far, _) = network_of.accept().await.expect("the proxy connects");
         (network, near, far)

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, OnceLock, mpsc};
@@ -12,7 +13,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::wait::eventually;
+use crate::wait::Patience;
 
 /// A node's process and its log file. All output of all its lives goes to the one file.
 #[derive(Debug)]
@@ -60,7 +61,9 @@ impl Process {
             .args(&self.args)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
-            .stderr(log);
+            .stderr(log)
+            // Ctrl-C at a terminal is for whoever runs the cluster, not for its nodes.
+            .process_group(0);
         *child = Some(spawn(command).with_context(|| format!("failed to start {}", self.binary.display()))?);
         Ok(())
     }
@@ -77,7 +80,7 @@ impl Process {
     }
 
     /// The id of the process that was started last.
-    pub(super) fn id(&self) -> Option<u32> {
+    pub fn id(&self) -> Option<u32> {
         self.child
             .lock()
             .expect("no holder of this lock panics")
@@ -99,7 +102,13 @@ impl Process {
 
     /// Waits until the process is gone.
     pub async fn wait_end(&self, within: Duration) -> Result<ExitStatus> {
-        eventually("the process ends", within, async || self.ended().ok_or("it still runs")).await
+        let patience = Patience::new("the process ends", within);
+        loop {
+            match self.ended() {
+                Some(status) => return Ok(status),
+                None => patience.again("it still runs").await?,
+            }
+        }
     }
 
     pub fn log_path(&self) -> &Path {
@@ -113,9 +122,16 @@ impl Process {
 
     /// What was logged after the first `bytes`.
     pub fn log_since(&self, bytes: u64) -> String {
-        let log = std::fs::read(&self.log).unwrap_or_default();
-        let since = usize::try_from(bytes).map_or(log.len(), |bytes| bytes.min(log.len()));
-        String::from_utf8_lossy(&log[since..]).into_owned()
+        let mut log = Vec::new();
+        let read = File::open(&self.log).and_then(|mut file| {
+            file.seek(SeekFrom::Start(bytes))?;
+            file.read_to_end(&mut log)
+        });
+        match read {
+            Ok(_) => String::from_utf8_lossy(&log).into_owned(),
+            // It was never started.
+            Err(_) => String::new(),
+        }
     }
 
     /// The end of the log, at most `bytes_max` of it, cut at a line.

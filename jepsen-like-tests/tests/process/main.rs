@@ -14,13 +14,16 @@ mod damaged_files;
 mod disks;
 mod edits;
 mod every_answer;
+mod every_fault;
 mod exactly_once;
 mod export;
+mod faults_bite;
 mod full_queues;
 mod full_restart;
 mod graceful_stop;
 mod hostile_clients;
 mod import;
+mod killed_run;
 mod lock_run;
 mod locks;
 mod lost_quorum;
@@ -33,8 +36,10 @@ mod sample_logs;
 mod sessions;
 mod snapshots;
 mod streams;
+mod torture;
 mod versions;
 mod wiped_node;
+mod workloads;
 
 use std::time::Duration;
 
