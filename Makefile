@@ -2,7 +2,7 @@
 # The work is done by the scripts in cluster-scripts/, which also run without make.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stop-demo test build fmt lint arrows docs audit schemathesis
+.PHONY: help demo stop-demo test torture build fmt lint arrows docs audit schemathesis
 
 # The build lies outside the clone, because compiling RocksDB takes many minutes.
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/quorate/target
@@ -23,6 +23,9 @@ stop-demo: ## stop what `make demo` left running and delete its data
 
 test: ## every check: formatting, lints, arrows, tests, documentation
 	@bash cluster-scripts/test-all
+
+torture: ## the long fault tests: every fault on real processes, simulation, planted bugs (about an hour, as root)
+	@bash cluster-scripts/torture
 
 build: ## the binary and everything that is tested
 	cargo build $(SELECTION)

@@ -67,3 +67,9 @@ build_workspace() {
     (cd -- "$repo" && cargo build "${cargo_selection[@]}") ||
         die "the build failed; if a C++ compiler or libclang is missing, cluster-scripts/install-deps installs them"
 }
+
+# Another set of features, so it is built apart; see docs/TESTING.md, "Planted bugs".
+find_planted_bugs() {
+    cargo nextest run --cargo-profile release --locked --workspace --features quorate-simulate/testing --test planted \
+        --success-output final
+}
