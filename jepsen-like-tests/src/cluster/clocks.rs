@@ -11,9 +11,18 @@ const LIBRARIES: [&str; 2] = [
 pub(super) const ONLY_THE_WALL_CLOCK: [&str; 3] = [
     "DONT_FAKE_MONOTONIC=1",
     "FAKETIME_DONT_FAKE_MONOTONIC=1",
-    // Files that are shared with other processes are nothing that a node should leave behind.
+    // Later versions than Debian 12's; see `clean_up_after` for the others.
     "FAKETIME_DISABLE_SHM=1",
 ];
+
+/// Takes away what the library keeps in memory for the children of a process, which it does not do itself when the
+/// process is killed. Of a process that had no such clock there is nothing.
+pub(super) fn clean_up_after(pid: u32) {
+    for file in [format!("faketime_shm_{pid}"), format!("sem.faketime_sem_{pid}")] {
+        // It fails only where nothing is there.
+        let _ = std::fs::remove_file(Path::new("/dev/shm").join(file));
+    }
+}
 
 /// None where it is not installed.
 pub(super) fn library() -> Option<&'static str> {

@@ -16,6 +16,8 @@ const INSIDE: &str = "QUORATE_TORTURE_INSIDE";
 /// Everything that runs make here lies below it, in memory, and hides what the machine has there: so that
 /// names of namespaces, locks of packet filters and mount points are the run's own.
 const PLACE: &str = "/run";
+/// Where libraries of the nodes keep what they share with their children, and leave it when they are killed.
+const SHARED_MEMORY: &str = "/dev/shm";
 /// The tools that faults need, and the Debian package of each.
 const TOOLS: [(&str, &str); 8] = [
     ("unshare", "util-linux"),
@@ -81,7 +83,9 @@ fn furnish() -> Result<Isolation> {
     let folder = Path::new(PLACE).join("quorate-torture");
     // A second call finds everything made.
     if !folder.is_dir() {
-        run("mount", &["-t", "tmpfs", "quorate-torture", PLACE])?;
+        for place in [PLACE, SHARED_MEMORY] {
+            run("mount", &["-t", "tmpfs", "quorate-torture", place])?;
+        }
         std::fs::create_dir_all(Path::new(PLACE).join("netns"))?;
         std::fs::create_dir_all(&folder)?;
         run("ip", &["link", "set", "lo", "up"])?;

@@ -9,10 +9,11 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, OnceLock, mpsc};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::clocks;
 use crate::wait::Patience;
 
 /// A node's process and its log file. All output of all its lives goes to the one file.
@@ -47,10 +48,9 @@ impl Process {
 
     pub fn start(&self) -> Result<()> {
         let mut child = self.child.lock().expect("no holder of this lock panics");
-        if let Some(running) = child.as_mut()
-            && running.try_wait()?.is_none()
-        {
-            bail!("process {} still runs", running.id());
+        if let Some(before) = child.as_mut() {
+            ensure!(before.try_wait()?.is_some(), "process {} still runs", before.id());
+            clocks::clean_up_after(before.id());
         }
         let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
         let mut words = self.wrapper.iter().map(AsRef::as_ref).collect::<Vec<&OsStr>>();
@@ -147,6 +147,7 @@ impl Drop for Process {
             // Both fail only for a process that is already gone. SIGKILL ends a paused one too.
             let _ = child.kill();
             let _ = child.wait();
+            clocks::clean_up_after(child.id());
         }
     }
 }
