@@ -19,6 +19,8 @@ pub(crate) struct Stage {
     /// All of them held for a look or a change, never across an await.
     pub(super) unfinished: Mutex<VecDeque<Unfinished>>,
     pub(super) acknowledged: Mutex<VecDeque<Acknowledged>>,
+    /// Messages that are followed and whose send was acknowledged, by seq.
+    pub(super) told: Mutex<Vec<u64>>,
     /// The greatest token that the resource guarded by each lock has seen, and how many writes it took.
     pub(super) fences: Mutex<BTreeMap<&'static str, (u64, u64)>>,
     violations: Mutex<Vec<String>>,
@@ -34,6 +36,7 @@ impl Stage {
             reads: AtomicU64::new(0),
             unfinished: Mutex::default(),
             acknowledged: Mutex::default(),
+            told: Mutex::default(),
             fences: Mutex::default(),
             violations: Mutex::default(),
         })

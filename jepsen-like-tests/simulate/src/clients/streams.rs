@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::rooms::send;
 use super::stage::{Operation, Stage};
-use crate::node::Core;
+use crate::node::{Core, lock};
 
 pub(crate) const ROOM: &str = "feed";
 /// Changes that a look at the room asks for.
@@ -45,11 +45,14 @@ async fn send_one(stage: &Stage, core: &Core) {
     let operation = stage.begin(SEND, entry(core, json!(text)));
     let sent = super::write(stage, core, send(ROOM, &text, true), None).await;
     match sent.map(|outcome| outcome.response) {
-        Ok(Ok(Response::Sent { seq, rev, .. })) => operation.ok(Entry {
-            seq: Some(seq.0),
-            rev: Some(rev.0),
-            ..Entry::default()
-        }),
+        Ok(Ok(Response::Sent { seq, rev, .. })) => {
+            operation.ok(Entry {
+                seq: Some(seq.0),
+                rev: Some(rev.0),
+                ..Entry::default()
+            });
+            lock(&stage.told).push(seq.0);
+        }
         Ok(Ok(other)) => stage.violation(format!("a send was answered by {other:?}")),
         // The room is not there yet.
         Ok(Err(_)) => operation.fail(Entry::default()),
@@ -57,11 +60,17 @@ async fn send_one(stage: &Stage, core: &Core) {
     }
 }
 
+/// Edits what is known to be there: who edits a message whose send was never answered leaves nobody who knows what it
+/// said before.
 async fn edit_one(stage: &Stage, core: &Core, dice: &mut ChaCha8Rng) {
-    let Some(last) = last_seq(stage, core).await.filter(|last| *last > 0) else {
-        return;
+    let seq = {
+        let told = lock(&stage.told);
+        match told.len() {
+            0 => return,
+            all => told[dice.random_range(0..all)],
+        }
     };
-    let (seq, text) = (dice.random_range(1..=last), stage.new_name());
+    let text = stage.new_name();
     let begun = Entry {
         seq: Some(seq),
         ..entry(core, json!(text))
