@@ -8,7 +8,7 @@
 //! The search takes longer than all sweeps together, and for ever in bad luck, so it has bounds: of a long history
 //! it is given windows spread over all of it, and none that has no moment to cut for too long; one that it does not
 //! decide in time is undecided. All of that is counted and told. When more than half of the windows that it
-//! searched are undecided, or more than [`UNDECIDED_MAX`] of them, the history is inconclusive.
+//! searched are undecided, or more than `UNDECIDED_MAX` of them, the history is inconclusive.
 //!
 //! Reads the operations of [`super::register`], and `send`, `read` and `drain` of rooms.
 
