@@ -6,7 +6,8 @@
 //! may stand behind a hold before that hold could have ended.
 //!
 //! **When a hold can have ended**, by the clock of the clients alone: it was granted not before its holder asked and not
-//! before everything that stands before it; it lasts at least its ttl from there, and at least the ttl of a renewal from
+//! before every change that stands before it (a look is none: the ttl counts from when the grant was proposed, and what
+//! is proposed is seen only once it is committed); it lasts at least its ttl from there, and at least the ttl of a renewal from
 //! when that was asked for; or until its holder asked for its release. Nothing is said of how long it lasts at most:
 //! the store's clock stands still without a leader.
 //!

@@ -8,6 +8,7 @@ use crate::checker::Judgement;
 /// The store counts whole milliseconds, at the grant and at the end.
 const ROUNDING_NS: u64 = 2_000_000;
 const MS: u64 = 1_000_000;
+const LOOK_AT_HOLDER: &str = "a look at the holder";
 
 /// The moment before which the hold under a token cannot have ended, by token.
 pub(super) type Ends = HashMap<u64, u64>;
@@ -26,6 +27,8 @@ struct Placed {
     phase: Phase,
     span: Span,
     what: &'static str,
+    /// It changes nothing.
+    is_look: bool,
 }
 
 /// What is known of the hold under one token.
@@ -81,6 +84,9 @@ pub(super) fn check(name: &str, lock: &Lock, judgement: &mut Judgement) -> Ends 
     let mut ends = Ends::new();
     // The earliest moment left, and why.
     let (mut moment, mut because) = (0, String::new());
+    // The same for the clock that ttls are counted by, which is read when a change is proposed: later than all changes
+    // that stand before it, and perhaps earlier than a look that stands before it, which saw what was committed by then.
+    let (mut proposed, mut proposed_because) = (0, String::new());
     let mut last: Option<(u64, Phase)> = None;
     // The earliest moment of the last grant, and why.
     let (mut granted_ns, mut granted_because) = (0, String::new());
@@ -89,6 +95,7 @@ pub(super) fn check(name: &str, lock: &Lock, judgement: &mut Judgement) -> Ends 
         phase,
         span,
         what,
+        is_look,
     } in placed(lock)
     {
         let new_token = last.is_none_or(|(before, _)| before != token);
@@ -97,25 +104,29 @@ pub(super) fn check(name: &str, lock: &Lock, judgement: &mut Judgement) -> Ends 
             && let Some(hold) = holds.get(&before)
         {
             let end = hold.end(granted_ns);
-            if end > moment {
-                (moment, because) = (
-                    end,
-                    format!(
-                        "token {before} was held until {end} ns at least: {} (granted at {granted_ns} ns at the earliest: \
+            let why = || {
+                format!(
+                    "token {before} was held until {end} ns at least: {} (granted at {granted_ns} ns at the earliest: \
                      {granted_because})",
-                        hold.terms()
-                    ),
-                );
+                    hold.terms()
+                )
+            };
+            if end > moment {
+                (moment, because) = (end, why());
+            }
+            if end > proposed {
+                (proposed, proposed_because) = (end, why());
             }
         }
+        let why = || format!("event {}, which stands before it, had not begun", span.index);
         if span.invoke_ns > moment {
-            (moment, because) = (
-                span.invoke_ns,
-                format!("event {}, which stands before it, had not begun", span.index),
-            );
+            (moment, because) = (span.invoke_ns, why());
+        }
+        if span.invoke_ns > proposed && !is_look {
+            (proposed, proposed_because) = (span.invoke_ns, why());
         }
         if new_token {
-            (granted_ns, granted_because) = (moment, because.clone());
+            (granted_ns, granted_because) = (proposed, proposed_because.clone());
         }
         if moment > span.complete_ns {
             let kind = match phase {
@@ -131,6 +142,7 @@ pub(super) fn check(name: &str, lock: &Lock, judgement: &mut Judgement) -> Ends 
             ));
             // What comes after is judged by what did happen, so that one violation is told once.
             moment = span.complete_ns;
+            proposed = proposed.min(moment);
             because = format!("event {}, which stands before it, ended then", span.index);
             granted_ns = granted_ns.min(moment);
         }
@@ -158,6 +170,7 @@ fn placed(lock: &Lock) -> Vec<Placed> {
             phase,
             span,
             what,
+            is_look: matches!(phase, Phase::Free) || what == LOOK_AT_HOLDER,
         });
     };
     for attempt in &lock.attempts {
@@ -176,7 +189,7 @@ fn placed(lock: &Lock) -> Vec<Placed> {
     }
     for (span, seen) in &lock.looks {
         match &seen.holder {
-            Some(holder) => place(holder.token, Phase::Held, *span, "a look at the holder"),
+            Some(holder) => place(holder.token, Phase::Held, *span, LOOK_AT_HOLDER),
             None => place(seen.last_token, Phase::Free, *span, "a look at the free lock"),
         }
     }

@@ -176,6 +176,19 @@ fn a_grant_before_the_ttl_is_over_is_found() {
     );
 }
 
+/// Of a leader whose disk hung: the grant was proposed, seen by nobody for long, and its ttl was over soon after.
+#[test]
+fn a_look_before_the_grant_says_nothing_of_when_it_was_proposed() {
+    let mut history = History::default();
+    history
+        .grant((10, 20), "ann", 3)
+        .release((30, 40), 3, Kind::Ok)
+        .look((290, 295), None, &[], 3)
+        .grant((50, 300), "bob", 4)
+        .look((310, 320), None, &[], 4);
+    assert_eq!(history.violations(), Vec::<String>::new());
+}
+
 #[test]
 fn a_grant_before_a_renewed_ttl_is_over_is_found() {
     let mut history = History::default();
