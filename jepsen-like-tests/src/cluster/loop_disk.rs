@@ -36,6 +36,8 @@ mod power {
 
 /// Tables that nobody needs are not written to the file in the background.
 const OPTIONS: &str = "noinit_itable";
+/// The file that takes up room.
+const FILLER: &str = "filler";
 /// Freezes, says so, and thaws when its input ends: also when the process that wants it frozen is killed, since
 /// nobody could end a process that waits for a frozen disk.
 const FREEZER: &str = r#"fsfreeze -f "$1" || exit 1; echo frozen; read -r _; fsfreeze -u "$1""#;
@@ -85,6 +87,8 @@ impl LoopDisk {
         self.unmount()?;
         let at = self.mount.to_str().context("a mount point is text")?;
         run("mount", &["-o", OPTIONS, self.device_path.as_str(), at])?;
+        // Its deletion may be among what was not synced, and whoever deleted it believes that it is gone.
+        self.make_room();
         Ok(())
     }
 
@@ -128,7 +132,7 @@ impl LoopDisk {
     pub(crate) fn fill(&self, left: u64) -> Result<PathBuf> {
         let space = nix::sys::statvfs::statvfs(&self.mount)?;
         let free = space.blocks_available() * space.fragment_size();
-        let filler = self.mount.join("filler");
+        let filler = self.mount.join(FILLER);
         let file = File::create(&filler)?;
         if let Some(bytes) = free.checked_sub(left).filter(|bytes| *bytes > 0) {
             let bytes = i64::try_from(bytes)?;
@@ -137,9 +141,10 @@ impl LoopDisk {
         Ok(filler)
     }
 
-    /// Gives back what [`LoopDisk::fill`] took. Does nothing where it took nothing, or the power was cut since.
+    /// Gives back what [`LoopDisk::fill`] took. Does nothing where it took nothing, or while the power is off:
+    /// then [`LoopDisk::mount_again`] does it.
     pub(crate) fn make_room(&self) {
-        let _ = std::fs::remove_file(self.mount.join("filler"));
+        let _ = std::fs::remove_file(self.mount.join(FILLER));
     }
 
     /// Gives its room back to the machine. Nothing of it can be used any more.
@@ -234,5 +239,21 @@ mod tests {
         fs::remove_file(&path).expect("it was begun");
         disk.make_room();
         fs::write(&path, vec![0; 8 << 20]).expect("there is room again");
+    }
+
+    #[test]
+    fn a_disk_that_lost_power_while_it_was_full_has_room_again() {
+        let name = "cluster::loop_disk::tests::a_disk_that_lost_power_while_it_was_full_has_room_again";
+        let Some(disk) = disk(name) else {
+            return;
+        };
+        let filler = File::open(disk.fill(4 << 20).expect("there is more free than that")).expect("it is there");
+        filler.sync_all().expect("the disk works");
+        drop(filler);
+        disk.make_room();
+        // The power goes before the deletion is on the disk.
+        disk.shut_down().expect("ext4 can be shut down");
+        disk.mount_again().expect("nobody has files open");
+        fs::write(disk.mount_point().join("file"), vec![0; 8 << 20]).expect("there is room again");
     }
 }

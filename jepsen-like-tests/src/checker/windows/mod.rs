@@ -138,7 +138,7 @@ fn cut(of: &str, mut operations: Vec<Timed>, windows: &mut Vec<Window>) {
             operations: window.to_vec(),
         });
         // Each write says its rev, so the last one is known whatever the search finds.
-        let writes = window.iter().filter_map(|timed| timed.op.after());
+        let writes = window.iter().filter_map(|timed| timed.op.written());
         state = writes.chain([state]).max_by_key(|state| state.rev).unwrap_or(state);
     }
 }

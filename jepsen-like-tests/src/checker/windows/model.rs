@@ -15,7 +15,10 @@ pub(super) enum Op {
     /// The state is this one: once, before all others.
     Begin(State),
     Read(State),
+    /// Whatever order explains the history, a write finds the rev of the write before it: revs only grow, and no
+    /// write of the history is left out of the order. Saying so here keeps the search from trying all others.
     Write {
+        after: u64,
         if_rev: Option<u64>,
         to: State,
     },
@@ -27,7 +30,7 @@ pub(super) enum Op {
 
 impl Op {
     /// The state behind a write.
-    pub(super) fn after(&self) -> Option<State> {
+    pub(super) fn written(&self) -> Option<State> {
         match self {
             Self::Write { to, .. } => Some(*to),
             _ => None,
@@ -51,9 +54,9 @@ impl porcupine_rs::Model for Model {
         match op {
             Op::Begin(begin) => (true, *begin),
             Op::Read(seen) => (seen == state, *state),
-            Op::Write { if_rev, to } => {
+            Op::Write { after, if_rev, to } => {
                 let is_met = if_rev.is_none_or(|rev| rev == state.rev);
-                (is_met && to.rev > state.rev, *to)
+                (is_met && *after == state.rev, *to)
             }
             Op::Refused { if_rev } => (*if_rev != state.rev, *state),
         }

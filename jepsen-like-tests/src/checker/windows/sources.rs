@@ -44,6 +44,7 @@ fn of_register(register: &Register) -> Vec<Timed> {
             invoke_ns: write.invoke_ns,
             complete_ns: write.complete_ns.unwrap_or(u64::MAX),
             op: Op::Write {
+                after: 0,
                 if_rev: write.if_rev,
                 to,
             },
@@ -71,28 +72,51 @@ fn of_register(register: &Register) -> Vec<Timed> {
         complete_ns: refused.complete_ns,
         op: Op::Refused { if_rev: refused.if_rev },
     }));
-    bound_by_sight(&mut timed);
+    narrow_by_rev(&mut timed);
     timed
 }
 
-/// What stands before something in the order of revs had happened when that was answered. Without this, one write of
-/// unknown outcome would leave no moment to cut.
-fn bound_by_sight(timed: &mut [Timed]) {
-    let rev_of = |op: &Op| match op {
-        Op::Read(state) | Op::Begin(state) | Op::Write { to: state, .. } => Some(state.rev),
+/// Whatever order explains the operations, it is that of their revs, a write before the reads that saw it. So none
+/// of them happened before an earlier one began, nor after a later one was answered. Without this, one write that is
+/// answered late or never would leave no moment to cut, and the search would try all orders of what it spans.
+fn narrow_by_rev(timed: &mut [Timed]) {
+    let place_of = |op: &Op| match op {
+        Op::Begin(state) | Op::Write { to: state, .. } => Some((state.rev, false)),
+        Op::Read(state) => Some((state.rev, true)),
         Op::Refused { .. } => None,
     };
-    let mut order: Vec<usize> = (0..timed.len())
-        .filter(|place| rev_of(&timed[*place].op).is_some())
+    let mut order: Vec<(_, usize)> = (0..timed.len())
+        .filter_map(|index| Some((place_of(&timed[index].op)?, index)))
         .collect();
-    order.sort_by_key(|place| rev_of(&timed[*place].op));
+    order.sort_unstable();
+    // Reads of the same rev say nothing of each other.
+    let same: Vec<&[(_, usize)]> = order.chunk_by(|(one, _), (other, _)| one == other).collect();
+
+    let mut narrowed: Vec<(u64, u64)> = timed.iter().map(|op| (op.invoke_ns, op.complete_ns)).collect();
+    let (mut begun, mut written) = (0, 0);
+    for ((rev, is_read), indexes) in same.iter().map(|same| (same[0].0, *same)) {
+        for (_, index) in indexes {
+            narrowed[*index].0 = begun.max(timed[*index].invoke_ns);
+            if let Op::Write { after, .. } = &mut timed[*index].op {
+                *after = written;
+            }
+        }
+        let begins = indexes.iter().map(|(_, index)| timed[*index].invoke_ns);
+        begun = begins.fold(begun, u64::max);
+        written = if is_read { written } else { rev };
+    }
     let mut answered = u64::MAX;
-    for place in order.into_iter().rev() {
-        let operation = &mut timed[place];
-        answered = answered.min(operation.complete_ns);
-        if operation.op.after().is_some() {
-            // One that was seen before it began keeps its beginning; the search will not find an order.
-            operation.complete_ns = operation.complete_ns.min(answered.max(operation.invoke_ns));
+    for indexes in same.iter().rev() {
+        for (_, index) in *indexes {
+            narrowed[*index].1 = answered.min(timed[*index].complete_ns);
+        }
+        let ends = indexes.iter().map(|(_, index)| timed[*index].complete_ns);
+        answered = ends.fold(answered, u64::min);
+    }
+    for (operation, (invoke_ns, complete_ns)) in timed.iter_mut().zip(narrowed) {
+        // One for which no moment is left keeps its times; the search will not find an order.
+        if invoke_ns <= complete_ns {
+            (operation.invoke_ns, operation.complete_ns) = (invoke_ns, complete_ns);
         }
     }
 }
@@ -121,6 +145,7 @@ pub(super) fn of_rooms(events: &[Event]) -> Result<BTreeMap<String, Vec<Timed>>>
                 invoke_ns: send.invoke_ns,
                 complete_ns: send.complete_ns.unwrap_or(u64::MAX),
                 op: Op::Write {
+                    after: 0,
                     if_rev: None,
                     to: of_seq(seq),
                 },
@@ -132,7 +157,7 @@ pub(super) fn of_rooms(events: &[Event]) -> Result<BTreeMap<String, Vec<Timed>>>
             complete_ns: read.complete_ns,
             op: Op::Read(of_seq(read.last_seq)),
         }));
-        bound_by_sight(&mut timed);
+        narrow_by_rev(&mut timed);
         rooms.insert(name.to_owned(), timed);
     }
     Ok(rooms)

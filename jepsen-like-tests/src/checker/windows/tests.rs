@@ -85,6 +85,33 @@ fn a_stale_read_of_a_room_is_found_also_windows_later() {
     assert_eq!(found.violations_total, 1, "{found:?}");
 }
 
+/// Clients that overtake one that hangs for long: the search must not try all the orders of what it spans.
+#[test]
+fn a_write_that_is_answered_late_does_not_stop_the_search() {
+    let mut script = Script::default();
+    let length = 10 * WINDOW_OPERATIONS as u64;
+    script.begin(1, 0, WRITE, "k").value("late");
+    for n in 1..length {
+        let (at, client) = (10 * n, 2 + n % 4);
+        let rev = if n < length / 2 { n } else { n + 1 };
+        script.begin(client, at, WRITE, "k").value(n.to_string());
+        script.begin(10, at + 1, READ_REGISTER, "k");
+        script.end(client, at + 35, Kind::Ok).rev(rev);
+        script.end(10, at + 9, Kind::Ok).value(n.to_string()).rev(rev);
+    }
+    script.end(1, 10 * length + 100, Kind::Ok).rev(length / 2);
+    let events = script.sorted();
+    let judgement = windows(&events);
+    assert_eq!(judgement.violations, Vec::<String>::new());
+    let told = (
+        judgement.counts["operations"],
+        judgement.counts["undecided windows"],
+        judgement.counts["windows too long to search"],
+    );
+    assert_eq!(told, (2 * length - 1, 0, 0));
+    assert!(judgement.counts["windows"] >= 10, "{judgement:?}");
+}
+
 #[test]
 fn a_million_operations_are_decided_within_seconds() {
     let mut script = Script::default();
