@@ -88,6 +88,17 @@ pub struct Entry {
     pub error: Option<String>,
 }
 
+impl Entry {
+    /// Of an operation on `key` that `node` is asked for.
+    pub fn of(key: &str, node: u64) -> Self {
+        Self {
+            key: Some(key.to_owned()),
+            node: Some(node),
+            ..Self::default()
+        }
+    }
+}
+
 /// Nanoseconds since the history began, by a clock that never steps: real time, or simulated time.
 pub type Clock = Box<dyn Fn() -> u64 + Send + Sync>;
 

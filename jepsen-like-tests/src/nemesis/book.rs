@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use anyhow::Result;
-use futures::future::BoxFuture;
 use tokio::task::JoinSet;
 
 use crate::cluster::Process;
@@ -136,7 +135,7 @@ impl Book {
     }
 
     /// Has this go on by itself; who ends everything waits for it.
-    pub(crate) fn mend(&self, work: BoxFuture<'static, Result<()>>) {
+    pub(crate) fn mend(&self, work: impl Future<Output = Result<()>> + Send + 'static) {
         self.pages().mends.spawn(work);
     }
 

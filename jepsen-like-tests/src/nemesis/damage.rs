@@ -10,15 +10,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use async_trait::async_trait;
 use futures::FutureExt;
-use futures::future::BoxFuture;
 use rand::RngExt;
 use rand::seq::{IndexedRandom, IteratorRandom};
 use rand_chacha::ChaCha8Rng;
 
 use super::book::{Claim, Ends};
-use super::converge::Wish;
 use super::heal::until_ready;
+use super::wish::Wish;
 use super::{Begun, Fault, pick};
 use crate::cluster::Cluster;
 use crate::http::Call;
@@ -31,6 +31,7 @@ const FLIPS_MAX: usize = 8;
 pub(super) struct BitFlip;
 pub(super) struct Truncate;
 
+#[async_trait]
 impl Fault for BitFlip {
     fn kind(&self) -> &'static str {
         "bit-flip"
@@ -44,15 +45,12 @@ impl Fault for BitFlip {
         replaceable(cluster)
     }
 
-    fn begin<'a>(
-        &'a self,
-        cluster: &'a Arc<Cluster>,
-        dice: &'a mut ChaCha8Rng,
-    ) -> BoxFuture<'a, Result<Option<Begun>>> {
-        begin(cluster, dice, flip).boxed()
+    async fn begin(&self, cluster: &Arc<Cluster>, dice: &mut ChaCha8Rng) -> Result<Option<Begun>> {
+        begin(cluster, dice, flip).await
     }
 }
 
+#[async_trait]
 impl Fault for Truncate {
     fn kind(&self) -> &'static str {
         "truncate"
@@ -66,12 +64,8 @@ impl Fault for Truncate {
         replaceable(cluster)
     }
 
-    fn begin<'a>(
-        &'a self,
-        cluster: &'a Arc<Cluster>,
-        dice: &'a mut ChaCha8Rng,
-    ) -> BoxFuture<'a, Result<Option<Begun>>> {
-        begin(cluster, dice, cut).boxed()
+    async fn begin(&self, cluster: &Arc<Cluster>, dice: &mut ChaCha8Rng) -> Result<Option<Begun>> {
+        begin(cluster, dice, cut).await
     }
 }
 
@@ -85,13 +79,10 @@ fn replaceable(cluster: &Cluster) -> Result<(), String> {
 type Damage = fn(&Path, &mut ChaCha8Rng) -> Result<String>;
 
 async fn begin(cluster: &Arc<Cluster>, dice: &mut ChaCha8Rng, damage: Damage) -> Result<Option<Begun>> {
-    let Some(victim) = pick::one(cluster, &pick::free(cluster, dice), dice).await else {
+    let Some((victim, claim)) = pick::claim_one(cluster, dice, Ends::AreMeant).await else {
         return Ok(None);
     };
-    let Some(claim) = cluster.book.claim(&victim.ids, Ends::AreMeant) else {
-        return Ok(None);
-    };
-    let id = victim.ids[0];
+    let id = victim.id;
     if !cluster.book.damage(id, cluster.ids().len()) {
         return Ok(None);
     }
@@ -105,7 +96,7 @@ async fn begin(cluster: &Arc<Cluster>, dice: &mut ChaCha8Rng, damage: Damage) ->
         // Nothing to damage: all it had is as it was.
         cluster.book.replaced(id);
         cluster.restart(id)?;
-        cluster.book.mend(until_ready(cluster.clone(), claim).boxed());
+        cluster.book.mend(until_ready(cluster.clone(), claim));
         return Ok(None);
     };
     let within = file.strip_prefix(node.data())?.display().to_string();
@@ -114,11 +105,11 @@ async fn begin(cluster: &Arc<Cluster>, dice: &mut ChaCha8Rng, damage: Damage) ->
     let cluster = cluster.clone();
     Ok(Some(Begun {
         what: format!("{}: {done}", victim.what),
-        nodes: victim.ids,
+        nodes: vec![id],
         lasts: pick::between(dice, 2000, 6000),
         heal: async move {
             let mended = cluster.clone();
-            cluster.book.mend(replace(mended, claim, done).boxed());
+            cluster.book.mend(replace(mended, claim, done));
             Ok(())
         }
         .boxed(),

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
+use async_trait::async_trait;
 use futures::FutureExt;
-use futures::future::BoxFuture;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use super::book::{Claim, Ends};
+use super::book::Ends;
 use super::heal::until_ready;
 use super::{Begun, Fault, pick};
 use crate::cluster::{Cluster, Syncs};
@@ -20,6 +20,7 @@ const MET_WITHIN: Duration = Duration::from_secs(2);
 
 pub(super) struct FsyncError;
 
+#[async_trait]
 impl Fault for FsyncError {
     fn kind(&self) -> &'static str {
         "fsync-error"
@@ -33,58 +34,49 @@ impl Fault for FsyncError {
         cluster.has_failing_syncs()
     }
 
-    fn begin<'a>(
-        &'a self,
-        cluster: &'a Arc<Cluster>,
-        dice: &'a mut ChaCha8Rng,
-    ) -> BoxFuture<'a, Result<Option<Begun>>> {
-        async move {
-            let Some((victim, claim)) = claim_one(cluster, dice).await else {
+    async fn begin(&self, cluster: &Arc<Cluster>, dice: &mut ChaCha8Rng) -> Result<Option<Begun>> {
+        let Some((victim, claim)) = pick::claim_one(cluster, dice, Ends::AreMeant).await else {
+            return Ok(None);
+        };
+        let id = victim.id;
+        let calls = match dice.random_range(0..4) {
+            0 => vec![Syncs::Fsync],
+            1 => vec![Syncs::Fdatasync, Syncs::Fsync, Syncs::SyncFileRange],
+            _ => vec![Syncs::Fdatasync],
+        };
+        for call in &calls {
+            if cluster.fail_syncs(id, *call).is_err() {
+                // It has just been started, and does not take orders yet; or it has just ended.
+                cluster.end(&[id]).await?;
+                cluster.book.mend(until_ready(cluster.clone(), claim));
                 return Ok(None);
-            };
-            let id = victim.ids[0];
-            let calls = match dice.random_range(0..4) {
-                0 => vec![Syncs::Fsync],
-                1 => vec![Syncs::Fdatasync, Syncs::Fsync, Syncs::SyncFileRange],
-                _ => vec![Syncs::Fdatasync],
-            };
-            for call in &calls {
-                if cluster.fail_syncs(id, *call).is_err() {
-                    // It has just been started, and does not take orders yet; or it has just ended.
-                    cluster.end(&[id]).await?;
-                    cluster.book.mend(until_ready(cluster.clone(), claim).boxed());
-                    return Ok(None);
-                }
             }
-            let names: Vec<&str> = calls.iter().map(|call| call.name()).collect();
-            let cluster = cluster.clone();
-            Ok(Some(Begun {
-                what: format!("{} of {}", names.join(" and "), victim.what),
-                nodes: vec![id],
-                lasts: pick::between(dice, 500, 3000),
-                heal: async move {
-                    let (mended, process) = (cluster.clone(), cluster.node(id));
-                    cluster.book.mend(
-                        async move {
-                            if process.process().runs() {
-                                // It had nothing to sync, and would fail when it has.
-                                mended.end(&[id]).await?;
-                            }
-                            until_ready(mended, claim).await
-                        }
-                        .boxed(),
-                    );
-                    Ok(())
-                }
-                .boxed(),
-            }))
         }
-        .boxed()
+        let names: Vec<&str> = calls.iter().map(|call| call.name()).collect();
+        let cluster = cluster.clone();
+        Ok(Some(Begun {
+            what: format!("{} of {}", names.join(" and "), victim.what),
+            nodes: vec![id],
+            lasts: pick::between(dice, 500, 3000),
+            heal: async move {
+                let (mended, process) = (cluster.clone(), cluster.node(id));
+                cluster.book.mend(async move {
+                    if process.process().runs() {
+                        // It had nothing to sync, and would fail when it has.
+                        mended.end(&[id]).await?;
+                    }
+                    until_ready(mended, claim).await
+                });
+                Ok(())
+            }
+            .boxed(),
+        }))
     }
 }
 
 pub(super) struct DeadDisk;
 
+#[async_trait]
 impl Fault for DeadDisk {
     fn kind(&self) -> &'static str {
         "dead-disk"
@@ -98,47 +90,31 @@ impl Fault for DeadDisk {
         cluster.is_isolated()
     }
 
-    fn begin<'a>(
-        &'a self,
-        cluster: &'a Arc<Cluster>,
-        dice: &'a mut ChaCha8Rng,
-    ) -> BoxFuture<'a, Result<Option<Begun>>> {
-        async move {
-            let Some((victim, claim)) = claim_one(cluster, dice).await else {
-                return Ok(None);
-            };
-            let id = victim.ids[0];
-            cluster.break_disk(id)?;
-            let cluster = cluster.clone();
-            Ok(Some(Begun {
-                what: victim.what,
-                nodes: vec![id],
-                lasts: pick::between(dice, 500, 3000),
-                heal: async move {
-                    let mended = cluster.clone();
-                    cluster.book.mend(
-                        async move {
-                            let node = mended.node(id);
-                            let ended = node.process().wait_end(MET_WITHIN).await;
-                            if ended.is_err() && node.process().runs() {
-                                mended.end(&[id]).await?;
-                            }
-                            mended.restore_disks(&[id]).await?;
-                            until_ready(mended, claim).await
-                        }
-                        .boxed(),
-                    );
-                    Ok(())
-                }
-                .boxed(),
-            }))
-        }
-        .boxed()
+    async fn begin(&self, cluster: &Arc<Cluster>, dice: &mut ChaCha8Rng) -> Result<Option<Begun>> {
+        let Some((victim, claim)) = pick::claim_one(cluster, dice, Ends::AreMeant).await else {
+            return Ok(None);
+        };
+        let id = victim.id;
+        cluster.break_disk(id)?;
+        let cluster = cluster.clone();
+        Ok(Some(Begun {
+            what: victim.what,
+            nodes: vec![id],
+            lasts: pick::between(dice, 500, 3000),
+            heal: async move {
+                let mended = cluster.clone();
+                cluster.book.mend(async move {
+                    let node = mended.node(id);
+                    let ended = node.process().wait_end(MET_WITHIN).await;
+                    if ended.is_err() && node.process().runs() {
+                        mended.end(&[id]).await?;
+                    }
+                    mended.restore_disks(&[id]).await?;
+                    until_ready(mended, claim).await
+                });
+                Ok(())
+            }
+            .boxed(),
+        }))
     }
-}
-
-async fn claim_one(cluster: &Arc<Cluster>, dice: &mut ChaCha8Rng) -> Option<(pick::Victims, Claim)> {
-    let victim = pick::one(cluster, &pick::free(cluster, dice), dice).await?;
-    let claim = cluster.book.claim(&victim.ids, Ends::AreMeant)?;
-    Some((victim, claim))
 }

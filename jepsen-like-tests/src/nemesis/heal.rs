@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, bail, ensure};
 
 use super::book::{Book, Claim};
-use super::converge::Wish;
+use super::wish::Wish;
 use crate::cluster::Cluster;
 use crate::wait::Patience;
 
@@ -163,7 +163,6 @@ pub(super) async fn until_ready(cluster: Arc<Cluster>, claim: Claim) -> Result<(
 
 #[cfg(test)]
 mod tests {
-    use futures::FutureExt;
 
     use super::*;
 
@@ -180,11 +179,11 @@ mod tests {
         let other = async move {
             has_failed.await?;
             // Taken in a later turn, when the first mend has been told to have failed.
-            following.mend(async move { Ok(finished.send("done")?) }.boxed());
+            following.mend(async move { Ok(finished.send("done")?) });
             Ok(())
         };
-        book.mend(failing.boxed());
-        book.mend(other.boxed());
+        book.mend(failing);
+        book.mend(other);
         let mut failures = Vec::new();
         mends(&book, &mut failures).await;
         assert_eq!(failures, ["no node can be had"]);

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use anyhow::Result;
+use async_trait::async_trait;
 use futures::FutureExt;
-use futures::future::BoxFuture;
 use rand_chacha::ChaCha8Rng;
 
 use super::book::Ends;
@@ -14,6 +14,7 @@ use crate::cluster::Cluster;
 
 pub(super) struct HungDisk;
 
+#[async_trait]
 impl Fault for HungDisk {
     fn kind(&self) -> &'static str {
         "hung-disk"
@@ -27,33 +28,23 @@ impl Fault for HungDisk {
         cluster.is_isolated()
     }
 
-    fn begin<'a>(
-        &'a self,
-        cluster: &'a Arc<Cluster>,
-        dice: &'a mut ChaCha8Rng,
-    ) -> BoxFuture<'a, Result<Option<Begun>>> {
-        async move {
-            let Some(victim) = pick::one(cluster, &pick::free(cluster, dice), dice).await else {
-                return Ok(None);
-            };
-            let Some(claim) = cluster.book.claim(&victim.ids, Ends::AreMeant) else {
-                return Ok(None);
-            };
-            let id = victim.ids[0];
-            cluster.freeze_disk(id)?;
-            let cluster = cluster.clone();
-            Ok(Some(Begun {
-                what: victim.what,
-                nodes: victim.ids,
-                lasts: pick::between(dice, 1000, 5000),
-                heal: async move {
-                    cluster.thaw_disk(id)?;
-                    cluster.book.mend(until_ready(cluster.clone(), claim).boxed());
-                    Ok(())
-                }
-                .boxed(),
-            }))
-        }
-        .boxed()
+    async fn begin(&self, cluster: &Arc<Cluster>, dice: &mut ChaCha8Rng) -> Result<Option<Begun>> {
+        let Some((victim, claim)) = pick::claim_one(cluster, dice, Ends::AreMeant).await else {
+            return Ok(None);
+        };
+        let id = victim.id;
+        cluster.freeze_disk(id)?;
+        let cluster = cluster.clone();
+        Ok(Some(Begun {
+            what: victim.what,
+            nodes: vec![id],
+            lasts: pick::between(dice, 1000, 5000),
+            heal: async move {
+                cluster.thaw_disk(id)?;
+                cluster.book.mend(until_ready(cluster.clone(), claim));
+                Ok(())
+            }
+            .boxed(),
+        }))
     }
 }

@@ -1,10 +1,11 @@
 //! Processes end from one moment to the next, and start again later over what their disks hold.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Result;
+use async_trait::async_trait;
 use futures::FutureExt;
-use futures::future::BoxFuture;
 use rand_chacha::ChaCha8Rng;
 
 use super::book::{Claim, Ends};
@@ -13,6 +14,7 @@ use crate::cluster::Cluster;
 
 pub(super) struct Kill;
 
+#[async_trait]
 impl Fault for Kill {
     fn kind(&self) -> &'static str {
         "kill"
@@ -22,36 +24,23 @@ impl Fault for Kill {
         "kill -9 of the leader, a follower, any node or a minority"
     }
 
-    fn permitted(&self, _: &Cluster) -> Result<(), String> {
-        Ok(())
-    }
-
-    fn begin<'a>(
-        &'a self,
-        cluster: &'a Arc<Cluster>,
-        dice: &'a mut ChaCha8Rng,
-    ) -> BoxFuture<'a, Result<Option<Begun>>> {
-        async move {
-            let Some(victims) = pick::some(cluster, &pick::free(cluster, dice), dice).await else {
-                return Ok(None);
-            };
-            let Some(claim) = cluster.book.claim(&victims.ids, Ends::AreMeant) else {
-                return Ok(None);
-            };
-            cluster.end(&victims.ids).await?;
-            Ok(Some(Begun {
-                what: victims.what,
-                nodes: victims.ids,
-                lasts: pick::between(dice, 100, 3000),
-                heal: start_again(cluster.clone(), claim).boxed(),
-            }))
-        }
-        .boxed()
+    async fn begin(&self, cluster: &Arc<Cluster>, dice: &mut ChaCha8Rng) -> Result<Option<Begun>> {
+        let Some((victims, claim)) = pick::claim_some(cluster, dice, Ends::AreMeant).await else {
+            return Ok(None);
+        };
+        cluster.end(&victims.ids).await?;
+        Ok(Some(ended(
+            cluster,
+            victims.what,
+            claim,
+            pick::between(dice, 100, 3000),
+        )))
     }
 }
 
 pub(super) struct KillAll;
 
+#[async_trait]
 impl Fault for KillAll {
     fn kind(&self) -> &'static str {
         "kill-all"
@@ -61,33 +50,24 @@ impl Fault for KillAll {
         "kill -9 of all nodes at the same moment"
     }
 
-    fn permitted(&self, _: &Cluster) -> Result<(), String> {
-        Ok(())
-    }
-
-    fn begin<'a>(
-        &'a self,
-        cluster: &'a Arc<Cluster>,
-        dice: &'a mut ChaCha8Rng,
-    ) -> BoxFuture<'a, Result<Option<Begun>>> {
-        async move {
-            let ids = cluster.ids();
-            let Some(claim) = cluster.book.claim(&ids, Ends::AreMeant) else {
-                return Ok(None);
-            };
-            cluster.end(&ids).await?;
-            Ok(Some(Begun {
-                what: "all nodes".to_owned(),
-                nodes: ids,
-                lasts: pick::between(dice, 100, 1000),
-                heal: start_again(cluster.clone(), claim).boxed(),
-            }))
-        }
-        .boxed()
+    async fn begin(&self, cluster: &Arc<Cluster>, dice: &mut ChaCha8Rng) -> Result<Option<Begun>> {
+        let ids = cluster.ids();
+        let Some(claim) = cluster.book.claim(&ids, Ends::AreMeant) else {
+            return Ok(None);
+        };
+        cluster.end(&ids).await?;
+        let all = "all nodes".to_owned();
+        Ok(Some(ended(cluster, all, claim, pick::between(dice, 100, 1000))))
     }
 }
 
-/// Starts the nodes of the claim, whose processes have ended, and lets go of them.
-pub(super) async fn start_again(cluster: Arc<Cluster>, claim: Claim) -> Result<()> {
-    claim.ids().iter().try_for_each(|id| cluster.restart(*id))
+/// The processes of the claimed nodes have ended. To heal that, they are started again, and let go of.
+pub(super) fn ended(cluster: &Arc<Cluster>, what: String, claim: Claim, lasts: Duration) -> Begun {
+    let cluster = cluster.clone();
+    Begun {
+        what,
+        nodes: claim.ids().to_vec(),
+        lasts,
+        heal: async move { claim.ids().iter().try_for_each(|id| cluster.restart(*id)) }.boxed(),
+    }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
+use async_trait::async_trait;
 use futures::FutureExt;
-use futures::future::BoxFuture;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
@@ -19,6 +19,7 @@ const WEATHER: &str = "weather";
 /// another order, and 64 KiB at a time make a link with a bandwidth.
 pub(super) struct SlowNetwork;
 
+#[async_trait]
 impl Fault for SlowNetwork {
     fn kind(&self) -> &'static str {
         "slow-network"
@@ -32,26 +33,20 @@ impl Fault for SlowNetwork {
         cluster.has_breakable_links()
     }
 
-    fn begin<'a>(
-        &'a self,
-        cluster: &'a Arc<Cluster>,
-        dice: &'a mut ChaCha8Rng,
-    ) -> BoxFuture<'a, Result<Option<Begun>>> {
-        async move {
-            let most = dice.random_range(10..=200);
-            let weather = Weather {
-                delay: Duration::from_millis(most / 4)..Duration::from_millis(most),
-                ..Weather::default()
-            };
-            bad_weather(cluster, dice, &weather, &format!("up to {most} ms late")).await
-        }
-        .boxed()
+    async fn begin(&self, cluster: &Arc<Cluster>, dice: &mut ChaCha8Rng) -> Result<Option<Begun>> {
+        let most = dice.random_range(10..=200);
+        let weather = Weather {
+            delay: Duration::from_millis(most / 4)..Duration::from_millis(most),
+            ..Weather::default()
+        };
+        bad_weather(cluster, dice, &weather, &format!("up to {most} ms late")).await
     }
 }
 
 /// The checksums of TCP do not find everything, and a switch may change a packet and sum it up anew.
 pub(super) struct CorruptBytes;
 
+#[async_trait]
 impl Fault for CorruptBytes {
     fn kind(&self) -> &'static str {
         "corrupt-bytes"
@@ -65,20 +60,13 @@ impl Fault for CorruptBytes {
         cluster.has_breakable_links()
     }
 
-    fn begin<'a>(
-        &'a self,
-        cluster: &'a Arc<Cluster>,
-        dice: &'a mut ChaCha8Rng,
-    ) -> BoxFuture<'a, Result<Option<Begun>>> {
-        async move {
-            let pieces = dice.random_range(5..=200);
-            let weather = Weather {
-                corrupt: 1.0 / f64::from(pieces),
-                ..Weather::default()
-            };
-            bad_weather(cluster, dice, &weather, &format!("one piece of {pieces}")).await
-        }
-        .boxed()
+    async fn begin(&self, cluster: &Arc<Cluster>, dice: &mut ChaCha8Rng) -> Result<Option<Begun>> {
+        let pieces = dice.random_range(5..=200);
+        let weather = Weather {
+            corrupt: 1.0 / f64::from(pieces),
+            ..Weather::default()
+        };
+        bad_weather(cluster, dice, &weather, &format!("one piece of {pieces}")).await
     }
 }
 
@@ -91,27 +79,14 @@ async fn bad_weather(
     let Some(only) = cluster.book.only(WEATHER) else {
         return Ok(None);
     };
-    let ids = cluster.ids();
-    let everywhere = dice.random_bool(0.5);
-    let victims = match everywhere {
-        true => None,
-        false => pick::some(cluster, &ids, dice).await,
-    };
-    let nodes = victims.as_ref().map_or(ids.clone(), |victims| victims.ids.clone());
-    for from in &ids {
-        for to in ids.iter().filter(|to| *to != from) {
-            if nodes.contains(from) || nodes.contains(to) {
-                cluster.network().set_weather(*from, *to, weather.clone());
-            }
-        }
+    let victims = pick::all_or_some(cluster, dice, "all nodes").await;
+    for (from, to) in links_of(cluster, &victims.ids) {
+        cluster.network().set_weather(from, to, weather.clone());
     }
-    let whose = victims.map_or("all links".to_owned(), |victims| {
-        format!("the links of {}", victims.what)
-    });
     let cluster = cluster.clone();
     Ok(Some(Begun {
-        what: format!("{whose}: {how}"),
-        nodes,
+        what: format!("the links of {}: {how}", victims.what),
+        nodes: victims.ids,
         lasts: pick::between(dice, 1000, 5000),
         heal: async move {
             cluster.network().clear_up();
@@ -122,8 +97,17 @@ async fn bad_weather(
     }))
 }
 
+/// From whom to whom: each link that begins or ends at one of these nodes.
+fn links_of(cluster: &Cluster, nodes: &[u64]) -> Vec<(u64, u64)> {
+    let ids = cluster.ids();
+    let all = ids.iter().flat_map(|from| ids.iter().map(|to| (*from, *to)));
+    all.filter(|(from, to)| from != to && (nodes.contains(from) || nodes.contains(to)))
+        .collect()
+}
+
 pub(super) struct ResetConnections;
 
+#[async_trait]
 impl Fault for ResetConnections {
     fn kind(&self) -> &'static str {
         "reset-connections"
@@ -137,31 +121,11 @@ impl Fault for ResetConnections {
         cluster.has_breakable_links()
     }
 
-    fn begin<'a>(
-        &'a self,
-        cluster: &'a Arc<Cluster>,
-        dice: &'a mut ChaCha8Rng,
-    ) -> BoxFuture<'a, Result<Option<Begun>>> {
-        async move {
-            let ids = cluster.ids();
-            let victims = pick::some(cluster, &ids, dice).await;
-            let nodes = victims.as_ref().map_or(ids.clone(), |victims| victims.ids.clone());
-            for from in &ids {
-                for to in ids.iter().filter(|to| *to != from) {
-                    if nodes.contains(from) || nodes.contains(to) {
-                        cluster.network().reset(*from, *to);
-                    }
-                }
-            }
-            Ok(Some(Begun {
-                what: victims.map_or("all connections".to_owned(), |victims| {
-                    format!("those of {}", victims.what)
-                }),
-                nodes,
-                lasts: Duration::ZERO,
-                heal: async { Ok(()) }.boxed(),
-            }))
+    async fn begin(&self, cluster: &Arc<Cluster>, dice: &mut ChaCha8Rng) -> Result<Option<Begun>> {
+        let victims = pick::all_or_some(cluster, dice, "all nodes").await;
+        for (from, to) in links_of(cluster, &victims.ids) {
+            cluster.network().reset(from, to);
         }
-        .boxed()
+        Ok(Some(Begun::over(format!("those of {}", victims.what), victims.ids)))
     }
 }

@@ -4,14 +4,14 @@
 use std::sync::Arc;
 
 use anyhow::Result;
+use async_trait::async_trait;
 use futures::FutureExt;
-use futures::future::BoxFuture;
 use rand::RngExt;
 use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
 
 use super::book::Ends;
-use super::converge::Wish;
+use super::wish::Wish;
 use super::{Begun, Fault, pick};
 use crate::cluster::Cluster;
 
@@ -25,6 +25,7 @@ enum How {
     Replace,
 }
 
+#[async_trait]
 impl Fault for Membership {
     fn kind(&self) -> &'static str {
         "membership"
@@ -41,60 +42,47 @@ impl Fault for Membership {
         }
     }
 
-    fn begin<'a>(
-        &'a self,
-        cluster: &'a Arc<Cluster>,
-        dice: &'a mut ChaCha8Rng,
-    ) -> BoxFuture<'a, Result<Option<Begun>>> {
-        async move {
-            let Some(victim) = pick::one(cluster, &pick::free(cluster, dice), dice).await else {
-                return Ok(None);
-            };
-            let Some(change) = cluster.book.try_change() else {
-                return Ok(None);
-            };
-            // It ends by itself when it is no member any more.
-            let Some(claim) = cluster.book.claim(&victim.ids, Ends::AreMeant) else {
-                return Ok(None);
-            };
-            let old = victim.ids[0];
-            let how = *[How::AddThenRemove, How::RemoveThenAdd, How::Replace]
-                .choose(dice)
-                .unwrap_or(&How::Replace);
-            let dead = matches!(how, How::Replace) && dice.random_bool(0.5);
-            if dead {
-                cluster.end(&[old]).await?;
-            }
-            let changed = cluster.clone();
-            cluster.book.mend(
-                async move {
-                    let steps: &[Wish] = match how {
-                        How::AddThenRemove => &[Wish::add(), Wish::remove(old)],
-                        How::RemoveThenAdd => &[Wish::remove(old), Wish::add()],
-                        How::Replace => &[Wish::replace(old)],
-                    };
-                    // One right for all of it: in between the cluster is of another size than it should be.
-                    for wish in steps {
-                        wish.fulfil(&changed, &change).await?;
-                    }
-                    drop((change, claim));
-                    Ok(())
-                }
-                .boxed(),
-            );
-            Ok(Some(Begun {
-                what: match how {
-                    How::AddThenRemove => format!("a new node comes, then goes {}", victim.what),
-                    How::RemoveThenAdd => format!("{} goes, then a new node comes", victim.what),
-                    How::Replace if dead => format!("a new node for {}, which is dead", victim.what),
-                    How::Replace => format!("a new node for {}, which lives", victim.what),
-                },
-                nodes: victim.ids,
-                // It goes on by itself, and the next one waits for it.
-                lasts: pick::between(dice, 1000, 3000),
-                heal: async { Ok(()) }.boxed(),
-            }))
+    async fn begin(&self, cluster: &Arc<Cluster>, dice: &mut ChaCha8Rng) -> Result<Option<Begun>> {
+        let Some(change) = cluster.book.try_change() else {
+            return Ok(None);
+        };
+        // It ends by itself when it is no member any more.
+        let Some((victim, claim)) = pick::claim_one(cluster, dice, Ends::AreMeant).await else {
+            return Ok(None);
+        };
+        let old = victim.id;
+        let how = *[How::AddThenRemove, How::RemoveThenAdd, How::Replace]
+            .choose(dice)
+            .unwrap_or(&How::Replace);
+        let dead = matches!(how, How::Replace) && dice.random_bool(0.5);
+        if dead {
+            cluster.end(&[old]).await?;
         }
-        .boxed()
+        let changed = cluster.clone();
+        cluster.book.mend(async move {
+            let steps: &[Wish] = match how {
+                How::AddThenRemove => &[Wish::add(), Wish::remove(old)],
+                How::RemoveThenAdd => &[Wish::remove(old), Wish::add()],
+                How::Replace => &[Wish::replace(old)],
+            };
+            // One right for all of it: in between the cluster is of another size than it should be.
+            for wish in steps {
+                wish.fulfil(&changed, &change).await?;
+            }
+            drop((change, claim));
+            Ok(())
+        });
+        Ok(Some(Begun {
+            what: match how {
+                How::AddThenRemove => format!("a new node comes, then goes {}", victim.what),
+                How::RemoveThenAdd => format!("{} goes, then a new node comes", victim.what),
+                How::Replace if dead => format!("a new node for {}, which is dead", victim.what),
+                How::Replace => format!("a new node for {}, which lives", victim.what),
+            },
+            nodes: vec![old],
+            // It goes on by itself, and the next one waits for it.
+            lasts: pick::between(dice, 1000, 3000),
+            heal: async { Ok(()) }.boxed(),
+        }))
     }
 }

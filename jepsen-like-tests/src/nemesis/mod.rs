@@ -6,7 +6,6 @@
 
 mod book;
 mod clock_jump;
-mod converge;
 mod damage;
 mod disk_error;
 mod disk_full;
@@ -21,11 +20,14 @@ mod pause;
 mod pick;
 mod power;
 mod requests;
+mod wish;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
+use async_trait::async_trait;
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use rand_chacha::ChaCha8Rng;
 
@@ -45,6 +47,19 @@ pub struct Begun {
     pub heal: BoxFuture<'static, Result<()>>,
 }
 
+impl Begun {
+    /// What is over at once.
+    fn over(what: String, nodes: Vec<u64>) -> Self {
+        Self {
+            what,
+            nodes,
+            lasts: Duration::ZERO,
+            heal: async { Ok(()) }.boxed(),
+        }
+    }
+}
+
+#[async_trait]
 pub trait Fault: Send + Sync {
     /// As it is named on the command line, in the history and in reports, for example `kill`.
     fn kind(&self) -> &'static str;
@@ -53,12 +68,13 @@ pub trait Fault: Send + Sync {
     fn about(&self) -> &'static str;
 
     /// Why it cannot be made on this machine or on this cluster.
-    fn permitted(&self, cluster: &Cluster) -> Result<(), String>;
+    fn permitted(&self, _cluster: &Cluster) -> Result<(), String> {
+        Ok(())
+    }
 
     /// Makes it, with whatever `dice` says. None: not at this moment, because of what is broken already
     /// (a majority must stay able to recover, and acknowledged data must stay on a majority of disks).
-    fn begin<'a>(&'a self, cluster: &'a Arc<Cluster>, dice: &'a mut ChaCha8Rng)
-    -> BoxFuture<'a, Result<Option<Begun>>>;
+    async fn begin(&self, cluster: &Arc<Cluster>, dice: &mut ChaCha8Rng) -> Result<Option<Begun>>;
 }
 
 /// Every kind of fault there is, those first that need least.

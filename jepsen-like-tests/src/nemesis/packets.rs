@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use anyhow::Result;
+use async_trait::async_trait;
 use futures::FutureExt;
-use futures::future::BoxFuture;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
@@ -13,6 +13,7 @@ use crate::cluster::Cluster;
 
 pub(super) struct PacketLoss;
 
+#[async_trait]
 impl Fault for PacketLoss {
     fn kind(&self) -> &'static str {
         "packet-loss"
@@ -26,37 +27,26 @@ impl Fault for PacketLoss {
         cluster.is_isolated()
     }
 
-    fn begin<'a>(
-        &'a self,
-        cluster: &'a Arc<Cluster>,
-        dice: &'a mut ChaCha8Rng,
-    ) -> BoxFuture<'a, Result<Option<Begun>>> {
-        async move {
-            let ids = cluster.ids();
-            let victims = match dice.random_bool(0.5) {
-                true => None,
-                false => pick::some(cluster, &ids, dice).await,
-            };
-            let (what, nodes) = victims.map_or(("all nodes".to_owned(), ids), |victims| (victims.what, victims.ids));
-            let percent = dice.random_range(5..=40);
-            let share = f64::from(percent) / 100.0;
-            for id in &nodes {
-                cluster.lose_packets(*id, share)?;
-            }
-            let (cluster, ids) = (cluster.clone(), nodes.clone());
-            Ok(Some(Begun {
-                what: format!("{percent} % of those to {what}"),
-                nodes,
-                lasts: pick::between(dice, 1000, 5000),
-                heal: async move { ids.iter().try_for_each(|id| cluster.keep_packets(*id, share)) }.boxed(),
-            }))
+    async fn begin(&self, cluster: &Arc<Cluster>, dice: &mut ChaCha8Rng) -> Result<Option<Begun>> {
+        let victims = pick::all_or_some(cluster, dice, "all nodes").await;
+        let percent = dice.random_range(5..=40);
+        let share = f64::from(percent) / 100.0;
+        for id in &victims.ids {
+            cluster.lose_packets(*id, share)?;
         }
-        .boxed()
+        let (cluster, ids) = (cluster.clone(), victims.ids.clone());
+        Ok(Some(Begun {
+            what: format!("{percent} % of those to {}", victims.what),
+            nodes: victims.ids,
+            lasts: pick::between(dice, 1000, 5000),
+            heal: async move { ids.iter().try_for_each(|id| cluster.keep_packets(*id, share)) }.boxed(),
+        }))
     }
 }
 
 pub(super) struct LeaderFromClients;
 
+#[async_trait]
 impl Fault for LeaderFromClients {
     fn kind(&self) -> &'static str {
         "leader-from-clients"
@@ -70,24 +60,17 @@ impl Fault for LeaderFromClients {
         cluster.is_isolated()
     }
 
-    fn begin<'a>(
-        &'a self,
-        cluster: &'a Arc<Cluster>,
-        dice: &'a mut ChaCha8Rng,
-    ) -> BoxFuture<'a, Result<Option<Begun>>> {
-        async move {
-            let Some(leader) = cluster.leader_now().await else {
-                return Ok(None);
-            };
-            cluster.cut_clients(leader)?;
-            let cluster = cluster.clone();
-            Ok(Some(Begun {
-                what: format!("node {leader}, which leads"),
-                nodes: vec![leader],
-                lasts: pick::between(dice, 1000, 4000),
-                heal: async move { cluster.mend_clients(leader) }.boxed(),
-            }))
-        }
-        .boxed()
+    async fn begin(&self, cluster: &Arc<Cluster>, dice: &mut ChaCha8Rng) -> Result<Option<Begun>> {
+        let Some(leader) = cluster.leader_now().await else {
+            return Ok(None);
+        };
+        cluster.cut_clients(leader)?;
+        let cluster = cluster.clone();
+        Ok(Some(Begun {
+            what: format!("node {leader}, which leads"),
+            nodes: vec![leader],
+            lasts: pick::between(dice, 1000, 4000),
+            heal: async move { cluster.mend_clients(leader) }.boxed(),
+        }))
     }
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use anyhow::Result;
+use async_trait::async_trait;
 use futures::FutureExt;
-use futures::future::BoxFuture;
 use rand::RngExt;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -29,6 +29,7 @@ pub(super) enum Shape {
 
 pub(super) struct Partition(pub(super) Shape);
 
+#[async_trait]
 impl Fault for Partition {
     fn kind(&self) -> &'static str {
         match self.0 {
@@ -58,31 +59,24 @@ impl Fault for Partition {
         cluster.has_breakable_links()
     }
 
-    fn begin<'a>(
-        &'a self,
-        cluster: &'a Arc<Cluster>,
-        dice: &'a mut ChaCha8Rng,
-    ) -> BoxFuture<'a, Result<Option<Begun>>> {
-        async move {
-            let leader = cluster.leader_now().await;
-            let mut ids = cluster.ids();
-            ids.shuffle(dice);
-            let Some(cuts) = cuts(self.0, &ids, leader, dice) else {
-                return Ok(None);
-            };
-            for (from, to) in &cuts {
-                cluster.cut_link(*from, *to)?;
-            }
-            let nodes: std::collections::BTreeSet<u64> = cuts.iter().flat_map(|(from, to)| [*from, *to]).collect();
-            let cluster = cluster.clone();
-            Ok(Some(Begun {
-                what: told(self.0, &ids, leader, &cuts),
-                nodes: nodes.into_iter().collect(),
-                lasts: pick::between(dice, 1000, 5000),
-                heal: async move { cuts.iter().try_for_each(|(from, to)| cluster.mend_link(*from, *to)) }.boxed(),
-            }))
+    async fn begin(&self, cluster: &Arc<Cluster>, dice: &mut ChaCha8Rng) -> Result<Option<Begun>> {
+        let leader = cluster.leader_now().await;
+        let mut ids = cluster.ids();
+        ids.shuffle(dice);
+        let Some(cuts) = cuts(self.0, &ids, leader, dice) else {
+            return Ok(None);
+        };
+        for (from, to) in &cuts {
+            cluster.cut_link(*from, *to)?;
         }
-        .boxed()
+        let nodes: std::collections::BTreeSet<u64> = cuts.iter().flat_map(|(from, to)| [*from, *to]).collect();
+        let cluster = cluster.clone();
+        Ok(Some(Begun {
+            what: told(self.0, &ids, leader, &cuts),
+            nodes: nodes.into_iter().collect(),
+            lasts: pick::between(dice, 1000, 5000),
+            heal: async move { cuts.iter().try_for_each(|(from, to)| cluster.mend_link(*from, *to)) }.boxed(),
+        }))
     }
 }
 

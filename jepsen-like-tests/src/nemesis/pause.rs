@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use anyhow::Result;
+use async_trait::async_trait;
 use futures::FutureExt;
-use futures::future::BoxFuture;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
@@ -15,6 +15,7 @@ use crate::cluster::Cluster;
 
 pub(super) struct Pause;
 
+#[async_trait]
 impl Fault for Pause {
     fn kind(&self) -> &'static str {
         "pause"
@@ -24,45 +25,31 @@ impl Fault for Pause {
         "SIGSTOP for longer than an election takes, and often longer than a lock of 2 s lives"
     }
 
-    fn permitted(&self, _: &Cluster) -> Result<(), String> {
-        Ok(())
-    }
-
-    fn begin<'a>(
-        &'a self,
-        cluster: &'a Arc<Cluster>,
-        dice: &'a mut ChaCha8Rng,
-    ) -> BoxFuture<'a, Result<Option<Begun>>> {
-        async move {
-            let Some(victims) = pick::some(cluster, &pick::free(cluster, dice), dice).await else {
-                return Ok(None);
-            };
-            let Some(claim) = cluster.book.claim(&victims.ids, Ends::AreDefects) else {
-                return Ok(None);
-            };
-            for (at, id) in victims.ids.iter().enumerate() {
-                let Err(error) = cluster.pause(*id) else { continue };
-                // Nobody else would let those before it go on.
-                for paused in &victims.ids[..at] {
-                    cluster.resume(*paused)?;
-                }
-                return Err(error);
+    async fn begin(&self, cluster: &Arc<Cluster>, dice: &mut ChaCha8Rng) -> Result<Option<Begun>> {
+        let Some((victims, claim)) = pick::claim_some(cluster, dice, Ends::AreDefects).await else {
+            return Ok(None);
+        };
+        for (at, id) in victims.ids.iter().enumerate() {
+            let Err(error) = cluster.pause(*id) else { continue };
+            // Nobody else would let those before it go on.
+            for paused in &victims.ids[..at] {
+                cluster.resume(*paused)?;
             }
-            let cluster = cluster.clone();
-            Ok(Some(Begun {
-                what: victims.what,
-                nodes: victims.ids,
-                lasts: match dice.random_bool(0.4) {
-                    true => pick::between(dice, 2500, 4500),
-                    false => pick::between(dice, 700, 2000),
-                },
-                heal: async move {
-                    let running = claim.ids().iter().filter(|id| cluster.node(**id).process().runs());
-                    running.into_iter().try_for_each(|id| cluster.resume(*id))
-                }
-                .boxed(),
-            }))
+            return Err(error);
         }
-        .boxed()
+        let cluster = cluster.clone();
+        Ok(Some(Begun {
+            what: victims.what,
+            nodes: victims.ids,
+            lasts: match dice.random_bool(0.4) {
+                true => pick::between(dice, 2500, 4500),
+                false => pick::between(dice, 700, 2000),
+            },
+            heal: async move {
+                let running = claim.ids().iter().filter(|id| cluster.node(**id).process().runs());
+                running.into_iter().try_for_each(|id| cluster.resume(*id))
+            }
+            .boxed(),
+        }))
     }
 }

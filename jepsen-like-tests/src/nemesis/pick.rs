@@ -7,10 +7,18 @@ use rand::RngExt;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand_chacha::ChaCha8Rng;
 
+use super::book::{Claim, Ends};
 use crate::cluster::Cluster;
 
 /// How often one more node is broken although a minority is already.
 const BEYOND_A_MINORITY: f64 = 0.25;
+
+/// A node that is hit, and how that is told.
+#[derive(Debug, Clone)]
+pub(super) struct Victim {
+    pub(super) id: u64,
+    pub(super) what: String,
+}
 
 /// Nodes that are hit, and how that is told.
 #[derive(Debug, Clone)]
@@ -45,16 +53,43 @@ pub(super) async fn some(cluster: &Cluster, free: &[u64], dice: &mut ChaCha8Rng)
 }
 
 /// Any one of the nodes that are free.
-pub(super) async fn one(cluster: &Cluster, free: &[u64], dice: &mut ChaCha8Rng) -> Option<Victims> {
+pub(super) async fn one(cluster: &Cluster, free: &[u64], dice: &mut ChaCha8Rng) -> Option<Victim> {
     let leader = cluster.leader_now().await;
     // The leader as often as any follower at all: more depends on it.
     let id = match leader.filter(|id| free.contains(id) && dice.random_bool(0.5)) {
         Some(leader) => leader,
         None => *free.choose(dice)?,
     };
-    Some(Victims {
+    Some(Victim {
         what: told(&[id], leader),
-        ids: vec![id],
+        id,
+    })
+}
+
+/// As [`some`], of the nodes at which nobody is at work; from now on somebody is.
+pub(super) async fn claim_some(cluster: &Arc<Cluster>, dice: &mut ChaCha8Rng, ends: Ends) -> Option<(Victims, Claim)> {
+    let victims = some(cluster, &free(cluster, dice), dice).await?;
+    let claim = cluster.book.claim(&victims.ids, ends)?;
+    Some((victims, claim))
+}
+
+/// As [`claim_some`], but of a single node.
+pub(super) async fn claim_one(cluster: &Arc<Cluster>, dice: &mut ChaCha8Rng, ends: Ends) -> Option<(Victim, Claim)> {
+    let victim = one(cluster, &free(cluster, dice), dice).await?;
+    let claim = cluster.book.claim(&[victim.id], ends)?;
+    Some((victim, claim))
+}
+
+/// All nodes, which `all` names, or as [`some`] any of them.
+pub(super) async fn all_or_some(cluster: &Cluster, dice: &mut ChaCha8Rng, all: &str) -> Victims {
+    let ids = cluster.ids();
+    let some = match dice.random_bool(0.5) {
+        true => None,
+        false => some(cluster, &ids, dice).await,
+    };
+    some.unwrap_or(Victims {
+        what: all.to_owned(),
+        ids,
     })
 }
 

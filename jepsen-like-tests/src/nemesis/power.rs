@@ -3,17 +3,17 @@
 use std::sync::Arc;
 
 use anyhow::Result;
-use futures::FutureExt;
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use rand_chacha::ChaCha8Rng;
 
 use super::book::Ends;
-use super::kill::start_again;
+use super::kill::ended;
 use super::{Begun, Fault, pick};
 use crate::cluster::Cluster;
 
 pub(super) struct Power;
 
+#[async_trait]
 impl Fault for Power {
     fn kind(&self) -> &'static str {
         "power"
@@ -27,23 +27,17 @@ impl Fault for Power {
         cluster.is_isolated()
     }
 
-    fn begin<'a>(
-        &'a self,
-        cluster: &'a Arc<Cluster>,
-        dice: &'a mut ChaCha8Rng,
-    ) -> BoxFuture<'a, Result<Option<Begun>>> {
-        async move {
-            match pick::one(cluster, &pick::free(cluster, dice), dice).await {
-                Some(victim) => cut(cluster, dice, victim.ids, victim.what).await,
-                None => Ok(None),
-            }
+    async fn begin(&self, cluster: &Arc<Cluster>, dice: &mut ChaCha8Rng) -> Result<Option<Begun>> {
+        match pick::one(cluster, &pick::free(cluster, dice), dice).await {
+            Some(victim) => cut(cluster, dice, vec![victim.id], victim.what).await,
+            None => Ok(None),
         }
-        .boxed()
     }
 }
 
 pub(super) struct PowerAll;
 
+#[async_trait]
 impl Fault for PowerAll {
     fn kind(&self) -> &'static str {
         "power-all"
@@ -57,12 +51,8 @@ impl Fault for PowerAll {
         cluster.is_isolated()
     }
 
-    fn begin<'a>(
-        &'a self,
-        cluster: &'a Arc<Cluster>,
-        dice: &'a mut ChaCha8Rng,
-    ) -> BoxFuture<'a, Result<Option<Begun>>> {
-        async move { cut(cluster, dice, cluster.ids(), "all nodes".to_owned()).await }.boxed()
+    async fn begin(&self, cluster: &Arc<Cluster>, dice: &mut ChaCha8Rng) -> Result<Option<Begun>> {
+        cut(cluster, dice, cluster.ids(), "all nodes".to_owned()).await
     }
 }
 
@@ -71,10 +61,5 @@ async fn cut(cluster: &Arc<Cluster>, dice: &mut ChaCha8Rng, ids: Vec<u64>, what:
         return Ok(None);
     };
     cluster.cut_power(&ids).await?;
-    Ok(Some(Begun {
-        what,
-        nodes: ids,
-        lasts: pick::between(dice, 100, 2000),
-        heal: start_again(cluster.clone(), claim).boxed(),
-    }))
+    Ok(Some(ended(cluster, what, claim, pick::between(dice, 100, 2000))))
 }

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use futures::FutureExt;
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use rand::RngExt;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand_chacha::ChaCha8Rng;
@@ -21,6 +20,7 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
 
 pub(super) struct Snapshot;
 
+#[async_trait]
 impl Fault for Snapshot {
     fn kind(&self) -> &'static str {
         "snapshot"
@@ -30,35 +30,25 @@ impl Fault for Snapshot {
         "some nodes take a snapshot and purge their logs"
     }
 
-    fn permitted(&self, _: &Cluster) -> Result<(), String> {
-        Ok(())
-    }
-
-    fn begin<'a>(
-        &'a self,
-        cluster: &'a Arc<Cluster>,
-        dice: &'a mut ChaCha8Rng,
-    ) -> BoxFuture<'a, Result<Option<Begun>>> {
-        async move {
-            let mut ids = cluster.ids();
-            ids.shuffle(dice);
-            ids.truncate(dice.random_range(1..=ids.len()));
-            let mut taken = Vec::new();
-            for id in ids {
-                let call = Call::post("/v1/cluster/snapshot", &json!({}));
-                let answer = cluster.try_send(id, call, ANSWERED_WITHIN).await;
-                if answer.is_some_and(|answer| answer.status == 202) {
-                    taken.push(id);
-                }
+    async fn begin(&self, cluster: &Arc<Cluster>, dice: &mut ChaCha8Rng) -> Result<Option<Begun>> {
+        let mut ids = cluster.ids();
+        ids.shuffle(dice);
+        ids.truncate(dice.random_range(1..=ids.len()));
+        let mut taken = Vec::new();
+        for id in ids {
+            let call = Call::post("/v1/cluster/snapshot", &json!({}));
+            let answer = cluster.try_send(id, call, ANSWERED_WITHIN).await;
+            if answer.is_some_and(|answer| answer.status == 202) {
+                taken.push(id);
             }
-            Ok((!taken.is_empty()).then(|| over(format!("of nodes {taken:?}"), taken)))
         }
-        .boxed()
+        Ok((!taken.is_empty()).then(|| Begun::over(format!("of nodes {taken:?}"), taken)))
     }
 }
 
 pub(super) struct Transfer;
 
+#[async_trait]
 impl Fault for Transfer {
     fn kind(&self) -> &'static str {
         "transfer"
@@ -68,48 +58,27 @@ impl Fault for Transfer {
         "leadership is handed over, to any other node"
     }
 
-    fn permitted(&self, _: &Cluster) -> Result<(), String> {
-        Ok(())
-    }
-
-    fn begin<'a>(
-        &'a self,
-        cluster: &'a Arc<Cluster>,
-        dice: &'a mut ChaCha8Rng,
-    ) -> BoxFuture<'a, Result<Option<Begun>>> {
-        async move {
-            let ids = cluster.ids();
-            let Some(leader) = cluster.leader_now().await else {
-                return Ok(None);
-            };
-            let others = cluster.others(leader);
-            let (Some(to), Some(via)) = (others.choose(dice), ids.choose(dice)) else {
-                return Ok(None);
-            };
-            let call = Call::post("/v1/cluster/transfer", &json!({ "to": to }));
-            let Some(answer) = cluster.try_send(*via, call, ANSWERED_WITHIN).await else {
-                return Ok(None);
-            };
-            // Refused: nothing has been handed over.
-            if !(200..300).contains(&answer.status) {
-                return Ok(None);
-            }
-            let what = format!(
-                "from node {leader} to node {to}, asked of node {via}: {}",
-                answer.status
-            );
-            Ok(Some(over(what, vec![leader, *to])))
+    async fn begin(&self, cluster: &Arc<Cluster>, dice: &mut ChaCha8Rng) -> Result<Option<Begun>> {
+        let ids = cluster.ids();
+        let Some(leader) = cluster.leader_now().await else {
+            return Ok(None);
+        };
+        let others = cluster.others(leader);
+        let (Some(to), Some(via)) = (others.choose(dice), ids.choose(dice)) else {
+            return Ok(None);
+        };
+        let call = Call::post("/v1/cluster/transfer", &json!({ "to": to }));
+        let Some(answer) = cluster.try_send(*via, call, ANSWERED_WITHIN).await else {
+            return Ok(None);
+        };
+        // Refused: nothing has been handed over.
+        if !(200..300).contains(&answer.status) {
+            return Ok(None);
         }
-        .boxed()
-    }
-}
-
-/// What is over at once.
-fn over(what: String, nodes: Vec<u64>) -> Begun {
-    Begun {
-        what,
-        nodes,
-        lasts: Duration::ZERO,
-        heal: async { Ok(()) }.boxed(),
+        let what = format!(
+            "from node {leader} to node {to}, asked of node {via}: {}",
+            answer.status
+        );
+        Ok(Some(Begun::over(what, vec![leader, *to])))
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
@@ -17,10 +17,15 @@ use crate::http::{Answer, Call, NoAnswer};
 pub(super) const ATTEMPT: Duration = Duration::from_secs(2);
 /// How long past the time that it was given a node may take to answer.
 const MARGIN: Duration = Duration::from_millis(500);
-/// A node that did not answer is left alone for so long, so that one that is paused does not take all clients with it.
+/// A node that did not serve is left alone for so long, so that one that is paused does not take all clients with it.
 const SHUNNED: Duration = Duration::from_secs(2);
-/// After an answer that says "not now", so that a cluster without a leader is not flooded.
-pub(super) const BACK_OFF: Duration = Duration::from_millis(20);
+/// One in so many operations goes to any node, shunned or not: what a broken node answers is of interest too.
+const REGARDLESS: u32 = 16;
+/// After an answer that says "not now", so that a cluster without a leader is not flooded. With some chance in
+/// it, so that clients do not come in waves.
+const BACK_OFF_MS: std::ops::Range<u64> = 20..100;
+/// Between two looks whether a cluster is well.
+const AGAIN_AFTER: Duration = Duration::from_millis(20);
 /// How long preparing and draining wait for a cluster that is well.
 pub(super) const WELL: Duration = Duration::from_secs(30);
 
@@ -58,6 +63,12 @@ pub(super) fn is_replayed(answer: &Answer) -> bool {
     answer.header("Idempotency-Replayed") == Some("true")
 }
 
+/// The seq that a message was given.
+pub(super) fn seq_of(answer: &Answer) -> Result<u64> {
+    let seq = answer.json()?.get("seq").and_then(Value::as_u64);
+    seq.with_context(|| format!("a message without its seq: {answer}"))
+}
+
 /// One client: what it does is in the history under its process.
 pub(super) struct Client {
     pub(super) stage: Arc<Stage>,
@@ -73,12 +84,15 @@ pub(super) struct Client {
 impl Client {
     /// `kind` and `number` tell it from all others of the run.
     pub(super) fn new(stage: &Arc<Stage>, kind: &str, number: u64) -> Self {
-        // Clients of different kinds may roll alike; they do different things.
-        let seed = stage.seed ^ (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut dice = ChaCha8Rng::seed_from_u64(stage.seed);
+        let kind_salt = kind
+            .bytes()
+            .fold(0_u32, |sum, byte| sum.rotate_left(5) ^ u32::from(byte));
+        dice.set_stream(u64::from(kind_salt) << 32 | number);
         Self {
             stage: stage.clone(),
             process: stage.history.new_client(),
-            dice: ChaCha8Rng::seed_from_u64(seed),
+            dice,
             name: format!("{kind}{number}"),
             asked: 0,
             shunned: BTreeMap::new(),
@@ -89,12 +103,13 @@ impl Client {
         self.stage.is_stopping()
     }
 
-    /// Any node of the cluster, but rather one that answers.
+    /// Any node of the cluster, but mostly one that serves.
     pub(super) fn node(&mut self) -> u64 {
         let now = Instant::now();
         self.shunned.retain(|_, until| *until > now);
         let mut nodes = self.stage.cluster.ids();
-        if nodes.iter().any(|node| !self.shunned.contains_key(node)) {
+        let any_serves = nodes.iter().any(|node| !self.shunned.contains_key(node));
+        if any_serves && !self.dice.random_ratio(1, REGARDLESS) {
             nodes.retain(|node| !self.shunned.contains_key(node));
         }
         nodes[self.dice.random_range(0..nodes.len())]
@@ -137,7 +152,7 @@ impl Client {
         );
     }
 
-    /// Leaves a node alone for a while that did not answer.
+    /// Leaves a node alone for a while that did not serve.
     pub(super) fn shun(&mut self, node: u64) {
         self.shunned.insert(node, Instant::now() + SHUNNED);
     }
@@ -152,7 +167,7 @@ impl Client {
         let limit = ATTEMPT + wait + MARGIN;
         let sent = self.stage.cluster.send(node, call.timeout(ATTEMPT + wait));
         let answer = tokio::time::timeout(limit, sent).await;
-        if !matches!(answer, Ok(Ok(_))) {
+        if !matches!(&answer, Ok(Ok(answer)) if answer.status < 500) {
             self.shun(node);
         }
         match answer {
@@ -182,9 +197,14 @@ impl Client {
                 Reply::NotApplied(_) => {}
                 Reply::Unknown(error) => unknown = Some(error),
             }
-            tokio::time::sleep(BACK_OFF).await;
+            self.back_off().await;
             node = self.node();
         }
+    }
+
+    pub(super) async fn back_off(&mut self) {
+        let wait = self.dice.random_range(BACK_OFF_MS);
+        tokio::time::sleep(Duration::from_millis(wait)).await;
     }
 
     /// Thinks for up to so long.
@@ -208,6 +228,6 @@ pub(super) async fn well(stage: &Stage, node: u64, call: Call, status: u16) -> R
             Instant::now() < until,
             "{asked}: not within {WELL:?}; at last: {reason}"
         );
-        tokio::time::sleep(BACK_OFF).await;
+        tokio::time::sleep(AGAIN_AFTER).await;
     }
 }

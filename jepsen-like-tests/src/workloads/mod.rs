@@ -1,23 +1,25 @@
 //! What clients do to a cluster while it is broken: each workload writes the operations of its clients
 //! into the history and names the checkers that judge them.
 
-pub mod append;
+mod append;
 mod asking;
-pub mod batches;
-pub mod caller;
+mod batches;
 pub mod locks;
 pub mod register;
-pub mod rooms;
-pub mod sends;
+mod rooms;
+mod sends;
 pub mod sessions;
+mod shared_rooms;
 pub mod streams;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
+use async_trait::async_trait;
 use futures::future::BoxFuture;
 
+use self::shared_rooms::SharedRooms;
 use crate::checker::Checker;
 use crate::cluster::Cluster;
 use crate::history::History;
@@ -63,6 +65,7 @@ impl Stage {
     }
 }
 
+#[async_trait]
 pub trait Workload: Send + Sync {
     /// As it is named on the command line, for example `register`.
     fn name(&self) -> &'static str;
@@ -71,14 +74,14 @@ pub trait Workload: Send + Sync {
     fn about(&self) -> &'static str;
 
     /// Makes the rooms, users and locks that its clients use, on a cluster that is well.
-    fn prepare<'a>(&'a self, stage: &'a Arc<Stage>) -> BoxFuture<'a, Result<()>>;
+    async fn prepare(&self, stage: &Arc<Stage>) -> Result<()>;
 
     /// Its clients. Each works until the stage is stopping, whatever the cluster does meanwhile; an error
     /// is a defect of the workload or an answer that breaks the contract, and fails the run.
     fn clients(&self, stage: &Arc<Stage>) -> Vec<BoxFuture<'static, Result<()>>>;
 
     /// After the faults, when all nodes are well again: writes down what each node shows in the end.
-    fn drain<'a>(&'a self, stage: &'a Arc<Stage>) -> BoxFuture<'a, Result<()>>;
+    async fn drain(&self, stage: &Arc<Stage>) -> Result<()>;
 
     fn checkers(&self) -> Vec<Box<dyn Checker>>;
 }
@@ -92,9 +95,9 @@ pub fn controls() -> Vec<Box<dyn Workload>> {
 /// All workloads that a cluster must withstand.
 pub fn all() -> Vec<Box<dyn Workload>> {
     vec![
-        Box::<append::Append>::default(),
-        Box::<sends::Sends>::default(),
-        Box::<batches::Batches>::default(),
+        Box::new(SharedRooms::new(append::Append)),
+        Box::new(SharedRooms::new(sends::Sends)),
+        Box::new(SharedRooms::new(batches::Batches)),
         Box::new(register::Registers),
         Box::new(locks::Locks),
         Box::new(streams::Streams),

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use async_trait::async_trait;
 use futures::future::BoxFuture;
 use rand::RngExt;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::asking::{BACK_OFF, Client, Reply, is_replayed, well};
+use super::asking::{Client, Reply, is_replayed, well};
 use super::{Stage, Workload};
 use crate::checker::Checker;
 use crate::checker::register::{CAS, READ, RegisterChecker, WRITE};
@@ -29,6 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(6);
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Registers;
 
+#[async_trait]
 impl Workload for Registers {
     fn name(&self) -> &'static str {
         "register"
@@ -38,20 +40,18 @@ impl Workload for Registers {
         "reads, writes and compare-and-sets (If-Match) of a few registers through all nodes"
     }
 
-    fn prepare<'a>(&'a self, stage: &'a Arc<Stage>) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move {
-            for number in 0..REGISTERS {
-                let mut client = Client::new(stage, "register-begin", number as u64);
-                let (name, value, node) = (register(number), client.fresh(), client.node());
-                client.record(Kind::Invoke, WRITE, of(&name, Some(json!(value))));
-                let call = Call::post("/v1/users", &json!({ "user": name, "display_name": value }));
-                let answer = well(stage, node, call.key(&value), 201).await?;
-                let (_, rev) = seen(&answer)?;
-                let rev = Some(rev);
-                client.record(Kind::Ok, WRITE, Entry { rev, ..of(&name, None) });
-            }
-            Ok(())
-        })
+    async fn prepare(&self, stage: &Arc<Stage>) -> Result<()> {
+        for number in 0..REGISTERS {
+            let mut client = Client::new(stage, "register-begin", number as u64);
+            let (name, value, node) = (register(number), client.fresh(), client.node());
+            client.record(Kind::Invoke, WRITE, of(&name, Some(json!(value))));
+            let call = Call::post("/v1/users", &json!({ "user": name, "display_name": value }));
+            let answer = well(stage, node, call.key(&value), 201).await?;
+            let (_, rev) = seen(&answer)?;
+            let rev = Some(rev);
+            client.record(Kind::Ok, WRITE, Entry { rev, ..of(&name, None) });
+        }
+        Ok(())
     }
 
     fn clients(&self, stage: &Arc<Stage>) -> Vec<BoxFuture<'static, Result<()>>> {
@@ -72,24 +72,22 @@ impl Workload for Registers {
     }
 
     /// Each register once more, as each node answers for it.
-    fn drain<'a>(&'a self, stage: &'a Arc<Stage>) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move {
-            for node in stage.cluster.ids() {
-                let mut client = Client::new(stage, "register-end", node);
-                for name in (0..REGISTERS).map(register) {
-                    let entry = Entry {
-                        node: Some(node),
-                        ..of(&name, None)
-                    };
-                    client.record(Kind::Invoke, READ, entry.clone());
-                    let answer = well(stage, node, Call::get(path(&name)), 200).await?;
-                    let (value, rev) = seen(&answer)?;
-                    let (value, rev) = (Some(json!(value)), Some(rev));
-                    client.record(Kind::Ok, READ, Entry { value, rev, ..entry });
-                }
+    async fn drain(&self, stage: &Arc<Stage>) -> Result<()> {
+        for node in stage.cluster.ids() {
+            let mut client = Client::new(stage, "register-end", node);
+            for name in (0..REGISTERS).map(register) {
+                let entry = Entry {
+                    node: Some(node),
+                    ..of(&name, None)
+                };
+                client.record(Kind::Invoke, READ, entry.clone());
+                let answer = well(stage, node, Call::get(path(&name)), 200).await?;
+                let (value, rev) = seen(&answer)?;
+                let (value, rev) = (Some(json!(value)), Some(rev));
+                client.record(Kind::Ok, READ, Entry { value, rev, ..entry });
             }
-            Ok(())
-        })
+        }
+        Ok(())
     }
 
     fn checkers(&self) -> Vec<Box<dyn Checker>> {
@@ -162,7 +160,7 @@ impl User {
             // A read that was not answered has done nothing.
             Reply::NotApplied(error) | Reply::Unknown(error) => {
                 self.client.record_failure(READ, &name, Reply::NotApplied(error));
-                tokio::time::sleep(BACK_OFF).await;
+                self.client.back_off().await;
             }
         }
         Ok(())
@@ -210,7 +208,7 @@ impl User {
             Reply::Decided(answer) => anyhow::bail!("a register is there: {answer}"),
             reply => {
                 self.client.record_failure(f, &name, reply);
-                tokio::time::sleep(BACK_OFF).await;
+                self.client.back_off().await;
             }
         }
         Ok(())

@@ -11,7 +11,7 @@ use futures::future::join_all;
 use serde_json::json;
 
 use super::Stage;
-use super::caller::{Caller, Written};
+use super::asking::{Client, Reply};
 use crate::checker::operation::hash_of;
 use crate::history::{DRAIN, Entry, Kind};
 use crate::http::Call;
@@ -20,14 +20,14 @@ use crate::workload::whole_room;
 /// From here on clients move to the next room.
 const ROOM_MESSAGES: u64 = 2000;
 /// Rooms in use at the same time: several clients in each, and each client in several.
-pub const LANES: usize = 4;
+pub(super) const LANES: usize = 4;
 /// Until a cluster that is well answers one linearizable read.
 const POSITION_TIMEOUT: Duration = Duration::from_secs(30);
 const AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// The rooms of one workload.
 #[derive(Debug)]
-pub struct Rooms {
+pub(super) struct Rooms {
     prefix: &'static str,
     lanes: [Lane; LANES],
 }
@@ -43,7 +43,7 @@ struct Lane {
 
 impl Rooms {
     /// Their names begin with the prefix, which no other workload has.
-    pub fn new(prefix: &'static str) -> Arc<Self> {
+    pub(super) fn new(prefix: &'static str) -> Arc<Self> {
         Arc::new(Self {
             prefix,
             lanes: Default::default(),
@@ -55,11 +55,11 @@ impl Rooms {
     }
 
     /// The room that is in use in the lane.
-    pub fn room(&self, lane: usize) -> String {
+    pub(super) fn room(&self, lane: usize) -> String {
         self.name(lane, self.lanes[lane].current.load(Ordering::Acquire))
     }
 
-    pub async fn prepare(&self, stage: &Stage) -> Result<()> {
+    pub(super) async fn prepare(&self, stage: &Stage) -> Result<()> {
         let first = *stage.cluster.ids().first().context("a cluster has nodes")?;
         for lane in 0..LANES {
             stage.cluster.create_room(first, &self.room(lane)).await?;
@@ -69,13 +69,13 @@ impl Rooms {
 
     /// Moves on from the room if it is long enough, which its last known seq says. A new room that could not
     /// be made is left to the next client.
-    pub async fn turn(&self, caller: &mut Caller, lane: usize, room: &str, seq: u64) -> Result<()> {
+    pub(super) async fn turn(&self, client: &mut Client, lane: usize, room: &str, seq: u64) -> Result<()> {
         let Lane { current, turning } = &self.lanes[lane];
         if seq < ROOM_MESSAGES || self.room(lane) != room || turning.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
         let next = current.load(Ordering::Acquire) + 1;
-        let made = self.make(caller, &self.name(lane, next)).await;
+        let made = self.make(client, &self.name(lane, next)).await;
         // Another may have turned it between the look at the room and the flag.
         if matches!(made, Ok(true)) && self.room(lane) == room {
             current.store(next, Ordering::Release);
@@ -85,11 +85,11 @@ impl Rooms {
     }
 
     /// Whether the room is there now. Asked again it is the same request, by its key.
-    async fn make(&self, caller: &mut Caller, room: &str) -> Result<bool> {
+    async fn make(&self, client: &mut Client, room: &str) -> Result<bool> {
         let body = json!({ "room": room, "kind": "public" });
         let call = Call::post("/v1/rooms", &body).key(&format!("make-{room}"));
-        let node = caller.node();
-        Ok(matches!(caller.write(node, call).await?, Written::Done(_)))
+        let node = client.node();
+        Ok(matches!(client.ask(node, call).await?, Reply::Decided(answer) if answer.status == 201))
     }
 
     /// Every room that was ever in use.
@@ -103,7 +103,7 @@ impl Rooms {
     }
 
     /// Reads every room whole from every node, once each has caught up with the others.
-    pub async fn drain(&self, stage: &Stage) -> Result<()> {
+    pub(super) async fn drain(&self, stage: &Stage) -> Result<()> {
         let nodes = stage.cluster.ids();
         let position = position(stage).await?;
         for room in self.used() {

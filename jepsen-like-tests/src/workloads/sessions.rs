@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use async_trait::async_trait;
 use futures::future::BoxFuture;
 use rand::RngExt;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::asking::{ATTEMPT, BACK_OFF, Client, Reply, is_replayed, well};
+use super::asking::{ATTEMPT, Client, Reply, is_replayed, well};
 use super::{Stage, Workload};
 use crate::checker::Checker;
 use crate::checker::sessions::{READ, Sessions as SessionChecker, WRITE};
@@ -28,6 +29,7 @@ const SESSION: u64 = 100;
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Sessions;
 
+#[async_trait]
 impl Workload for Sessions {
     fn name(&self) -> &'static str {
         "sessions"
@@ -37,23 +39,21 @@ impl Workload for Sessions {
         "clients that write at one node and read at another, mostly its own copy, with X-Quorate-Min-Position"
     }
 
-    fn prepare<'a>(&'a self, stage: &'a Arc<Stage>) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move {
-            let mut client = Client::new(stage, "session-begin", 0);
-            for key in keys() {
-                let (value, node) = (client.fresh(), client.node());
-                let call = match &key {
-                    Key::User(user) => Call::post("/v1/users", &json!({ "user": user, "display_name": value })),
-                    Key::Room(room) => Call::post("/v1/rooms", &json!({ "room": room, "kind": "public" })),
-                };
-                well(stage, node, call.key(&value), 201).await?;
-                if let Key::Room(_) = &key {
-                    let (call, status) = key.write(&value);
-                    well(stage, node, call.key(&client.fresh()), status).await?;
-                }
+    async fn prepare(&self, stage: &Arc<Stage>) -> Result<()> {
+        let mut client = Client::new(stage, "session-begin", 0);
+        for key in keys() {
+            let (value, node) = (client.fresh(), client.node());
+            let call = match &key {
+                Key::User(user) => Call::post("/v1/users", &json!({ "user": user, "display_name": value })),
+                Key::Room(room) => Call::post("/v1/rooms", &json!({ "room": room, "kind": "public" })),
+            };
+            well(stage, node, call.key(&value), 201).await?;
+            if let Key::Room(_) = &key {
+                let (call, status) = key.write(&value);
+                well(stage, node, call.key(&client.fresh()), status).await?;
             }
-            Ok(())
-        })
+        }
+        Ok(())
     }
 
     fn clients(&self, stage: &Arc<Stage>) -> Vec<BoxFuture<'static, Result<()>>> {
@@ -64,8 +64,8 @@ impl Workload for Sessions {
         (0..CLIENTS).map(client).collect()
     }
 
-    fn drain<'a>(&'a self, _: &'a Arc<Stage>) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async { Ok(()) })
+    async fn drain(&self, _: &Arc<Stage>) -> Result<()> {
+        Ok(())
     }
 
     fn checkers(&self) -> Vec<Box<dyn Checker>> {
@@ -201,7 +201,7 @@ async fn write(client: &mut Client, key: &Key, position: &mut Option<String>) ->
         Reply::Decided(answer) => bail!("{} is there: {answer}", key.name()),
         reply => {
             client.record_failure(WRITE, key.name(), reply);
-            tokio::time::sleep(BACK_OFF).await;
+            client.back_off().await;
         }
     }
     Ok(())
@@ -239,7 +239,7 @@ async fn read(client: &mut Client, key: &Key, position: &mut Option<String>) -> 
         // A read that was not answered has done nothing.
         Reply::NotApplied(error) | Reply::Unknown(error) => {
             client.record_failure(READ, key.name(), Reply::NotApplied(error));
-            tokio::time::sleep(BACK_OFF).await;
+            client.back_off().await;
         }
     }
     Ok(())

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use async_trait::async_trait;
 use futures::future::BoxFuture;
 use rand::RngExt;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::asking::{ATTEMPT, BACK_OFF, Client, Reply, is_replayed, well};
+use super::asking::{ATTEMPT, Client, Reply, is_replayed, well};
 use super::{Stage, Workload};
 use crate::checker::Checker;
 use crate::checker::streams::{Begin, DRAIN, EDIT, Frame, READ, REDACT, SEND, Streams as StreamChecker};
@@ -38,6 +39,7 @@ const RECENT: usize = 20;
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Streams;
 
+#[async_trait]
 impl Workload for Streams {
     fn name(&self) -> &'static str {
         "streams"
@@ -47,16 +49,14 @@ impl Workload for Streams {
         "subscribers of rooms that are cut off and resume at other nodes, while writers send, edit and redact"
     }
 
-    fn prepare<'a>(&'a self, stage: &'a Arc<Stage>) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move {
-            let mut client = Client::new(stage, "stream-begin", 0);
-            for room in rooms() {
-                let (node, key) = (client.node(), client.fresh());
-                let call = Call::post("/v1/rooms", &json!({ "room": room, "kind": "public" }));
-                well(stage, node, call.key(&key), 201).await?;
-            }
-            Ok(())
-        })
+    async fn prepare(&self, stage: &Arc<Stage>) -> Result<()> {
+        let mut client = Client::new(stage, "stream-begin", 0);
+        for room in rooms() {
+            let (node, key) = (client.node(), client.fresh());
+            let call = Call::post("/v1/rooms", &json!({ "room": room, "kind": "public" }));
+            well(stage, node, call.key(&key), 201).await?;
+        }
+        Ok(())
     }
 
     fn clients(&self, stage: &Arc<Stage>) -> Vec<BoxFuture<'static, Result<()>>> {
@@ -73,30 +73,28 @@ impl Workload for Streams {
     }
 
     /// The rooms as each node has them, by pages and by its stream.
-    fn drain<'a>(&'a self, stage: &'a Arc<Stage>) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move {
-            let nodes = stage.cluster.ids();
-            let first = *nodes.first().context("a cluster has nodes")?;
-            let position = well(stage, first, Call::get("/v1/rooms"), 200).await?.position()?;
-            for node in nodes {
-                for room in rooms() {
-                    let mut client = Client::new(stage, "stream-end", node);
-                    let last = drain_pages(&mut client, node, &room, &position).await?;
-                    let mut subscriber = Subscriber::new(client, 0);
-                    subscriber.room = room;
-                    let patience = Patience::new("the stream comes to the end of the room", DRAINED_WITHIN);
-                    while subscriber.at.after < last {
-                        let begun = subscriber.connect(node, Cut::Behind(last)).await?;
-                        ensure!(begun, "node {node} ends the stream early");
-                        if subscriber.at.after < last {
-                            let reason = format!("node {node} is at {} of {last}", subscriber.at.after);
-                            patience.again(reason).await?;
-                        }
+    async fn drain(&self, stage: &Arc<Stage>) -> Result<()> {
+        let nodes = stage.cluster.ids();
+        let first = *nodes.first().context("a cluster has nodes")?;
+        let position = well(stage, first, Call::get("/v1/rooms"), 200).await?.position()?;
+        for node in nodes {
+            for room in rooms() {
+                let mut client = Client::new(stage, "stream-end", node);
+                let last = drain_pages(&mut client, node, &room, &position).await?;
+                let mut subscriber = Subscriber::new(client, 0);
+                subscriber.room = room;
+                let patience = Patience::new("the stream comes to the end of the room", DRAINED_WITHIN);
+                while subscriber.at.after < last {
+                    let begun = subscriber.connect(node, Cut::Behind(last)).await?;
+                    ensure!(begun, "node {node} ends the stream early");
+                    if subscriber.at.after < last {
+                        let reason = format!("node {node} is at {} of {last}", subscriber.at.after);
+                        patience.again(reason).await?;
                     }
                 }
             }
-            Ok(())
-        })
+        }
+        Ok(())
     }
 
     fn checkers(&self) -> Vec<Box<dyn Checker>> {
@@ -225,7 +223,7 @@ async fn write(mut client: Client) -> Result<()> {
             Reply::Decided(answer) => bail!("{f}: {answer}"),
             reply => {
                 client.record_failure(f, &room, reply);
-                tokio::time::sleep(BACK_OFF).await;
+                client.back_off().await;
             }
         }
         client.pause(THINK).await;
@@ -285,7 +283,7 @@ impl Subscriber {
                 Cut::After(self.client.dice.random_range(1..=FRAMES_MAX)),
             );
             if !self.connect(node, cut).await? {
-                tokio::time::sleep(BACK_OFF).await;
+                self.client.back_off().await;
             }
         }
         Ok(())

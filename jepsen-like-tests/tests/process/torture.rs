@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
+use async_trait::async_trait;
 use futures::future::BoxFuture;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -45,6 +46,7 @@ impl Simple {
     }
 }
 
+#[async_trait]
 impl Fault for Simple {
     fn kind(&self) -> &'static str {
         match self {
@@ -66,37 +68,31 @@ impl Fault for Simple {
         }
     }
 
-    fn begin<'a>(
-        &'a self,
-        cluster: &'a Arc<Cluster>,
-        dice: &'a mut ChaCha8Rng,
-    ) -> BoxFuture<'a, Result<Option<Begun>>> {
+    async fn begin(&self, cluster: &Arc<Cluster>, dice: &mut ChaCha8Rng) -> Result<Option<Begun>> {
         let simple = *self;
-        Box::pin(async move {
-            let ids = cluster.ids();
-            let node = ids[dice.random_range(0..ids.len())];
-            match simple {
-                Self::Kill => Self::kill(cluster, node).await?,
-                Self::Pause => cluster.pause(node)?,
-                _ => cluster.network().isolate(node),
-            }
-            let cluster = cluster.clone();
-            Ok(Some(Begun {
-                what: format!("node {node}"),
-                nodes: vec![node],
-                lasts: Duration::from_millis(500),
-                heal: Box::pin(async move {
-                    match simple {
-                        Self::Kill => cluster.restart(node),
-                        Self::Pause => cluster.resume(node),
-                        _ => {
-                            cluster.network().heal();
-                            Ok(())
-                        }
+        let ids = cluster.ids();
+        let node = ids[dice.random_range(0..ids.len())];
+        match simple {
+            Self::Kill => Self::kill(cluster, node).await?,
+            Self::Pause => cluster.pause(node)?,
+            _ => cluster.network().isolate(node),
+        }
+        let cluster = cluster.clone();
+        Ok(Some(Begun {
+            what: format!("node {node}"),
+            nodes: vec![node],
+            lasts: Duration::from_millis(500),
+            heal: Box::pin(async move {
+                match simple {
+                    Self::Kill => cluster.restart(node),
+                    Self::Pause => cluster.resume(node),
+                    _ => {
+                        cluster.network().heal();
+                        Ok(())
                     }
-                }),
-            }))
-        })
+                }
+            }),
+        }))
     }
 }
 
@@ -219,6 +215,7 @@ async fn a_fault_that_cannot_be_made_makes_a_run_inconclusive() {
 /// A workload whose checker always finds something.
 struct Doomed;
 
+#[async_trait]
 impl Workload for Doomed {
     fn name(&self) -> &'static str {
         "doomed"
@@ -228,16 +225,16 @@ impl Workload for Doomed {
         "does nothing"
     }
 
-    fn prepare<'a>(&'a self, _: &'a Arc<Stage>) -> BoxFuture<'a, Result<()>> {
-        Box::pin(std::future::ready(Ok(())))
+    async fn prepare(&self, _: &Arc<Stage>) -> Result<()> {
+        Ok(())
     }
 
     fn clients(&self, _: &Arc<Stage>) -> Vec<BoxFuture<'static, Result<()>>> {
         vec![Box::pin(async { anyhow::bail!("an answer that breaks the contract") })]
     }
 
-    fn drain<'a>(&'a self, _: &'a Arc<Stage>) -> BoxFuture<'a, Result<()>> {
-        Box::pin(std::future::ready(Ok(())))
+    async fn drain(&self, _: &Arc<Stage>) -> Result<()> {
+        Ok(())
     }
 
     fn checkers(&self) -> Vec<Box<dyn Checker>> {

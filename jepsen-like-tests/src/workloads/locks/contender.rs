@@ -13,7 +13,7 @@ use super::{Manners, lock, lock_path};
 use crate::checker::locks::{ACQUIRE, Acquire, Granted, Holder, LOOK, Seen};
 use crate::history::{Entry, Kind};
 use crate::http::Call;
-use crate::workloads::asking::{ATTEMPT, BACK_OFF, Client, Reply};
+use crate::workloads::asking::{ATTEMPT, Client, Reply};
 
 /// Between two attempts of one contender, and between two looks.
 const THINK: Duration = Duration::from_millis(60);
@@ -99,7 +99,7 @@ impl Contender {
             Reply::Decided(answer) => bail!("{ACQUIRE}: {answer}"),
             reply => {
                 self.client.record_failure(ACQUIRE, lock, reply);
-                tokio::time::sleep(BACK_OFF).await;
+                self.client.back_off().await;
                 Ok(None)
             }
         }
@@ -129,7 +129,7 @@ pub(super) async fn look_on(mut client: Client, manners: Manners) -> Result<()> 
             Reply::Decided(answer) => bail!("{LOOK}: {answer}"),
             Reply::NotApplied(error) | Reply::Unknown(error) => {
                 client.record_failure(LOOK, &lock, Reply::NotApplied(error));
-                tokio::time::sleep(BACK_OFF).await;
+                client.back_off().await;
             }
         }
         client.pause(THINK).await;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use async_trait::async_trait;
 use futures::future::BoxFuture;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -72,6 +73,7 @@ pub struct Locks;
 #[derive(Debug, Clone, Copy, Default)]
 pub struct UnfencedLocks;
 
+#[async_trait]
 impl Workload for Locks {
     fn name(&self) -> &'static str {
         "locks"
@@ -81,16 +83,16 @@ impl Workload for Locks {
         "contenders for a few locks that renew, release, are cancelled or paused, and count under If-Lock"
     }
 
-    fn prepare<'a>(&'a self, stage: &'a Arc<Stage>) -> BoxFuture<'a, Result<()>> {
-        Box::pin(prepare(FENCED, stage))
+    async fn prepare(&self, stage: &Arc<Stage>) -> Result<()> {
+        prepare(FENCED, stage).await
     }
 
     fn clients(&self, stage: &Arc<Stage>) -> Vec<BoxFuture<'static, Result<()>>> {
         clients(FENCED, stage)
     }
 
-    fn drain<'a>(&'a self, stage: &'a Arc<Stage>) -> BoxFuture<'a, Result<()>> {
-        Box::pin(drain(FENCED, stage))
+    async fn drain(&self, stage: &Arc<Stage>) -> Result<()> {
+        drain(FENCED, stage).await
     }
 
     fn checkers(&self) -> Vec<Box<dyn Checker>> {
@@ -98,6 +100,7 @@ impl Workload for Locks {
     }
 }
 
+#[async_trait]
 impl Workload for UnfencedLocks {
     fn name(&self) -> &'static str {
         "locks-unfenced"
@@ -107,16 +110,16 @@ impl Workload for UnfencedLocks {
         "a control that must fail: holders that are paused beyond the ttl, and counters without fencing"
     }
 
-    fn prepare<'a>(&'a self, stage: &'a Arc<Stage>) -> BoxFuture<'a, Result<()>> {
-        Box::pin(prepare(UNFENCED, stage))
+    async fn prepare(&self, stage: &Arc<Stage>) -> Result<()> {
+        prepare(UNFENCED, stage).await
     }
 
     fn clients(&self, stage: &Arc<Stage>) -> Vec<BoxFuture<'static, Result<()>>> {
         clients(UNFENCED, stage)
     }
 
-    fn drain<'a>(&'a self, stage: &'a Arc<Stage>) -> BoxFuture<'a, Result<()>> {
-        Box::pin(drain(UNFENCED, stage))
+    async fn drain(&self, stage: &Arc<Stage>) -> Result<()> {
+        drain(UNFENCED, stage).await
     }
 
     fn checkers(&self) -> Vec<Box<dyn Checker>> {

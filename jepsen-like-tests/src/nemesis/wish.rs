@@ -173,8 +173,8 @@ async fn newcomer(cluster: &Arc<Cluster>) -> Result<(Newcomer, Option<Claim>)> {
     Ok((newcomer, claim))
 }
 
-/// The leader that was about to take it in has fallen before that was committed: what it had sent already is in the
-/// node's directory, and other leaders take in none but empty ones.
+/// The leader that was about to take it in has fallen before that was committed, and the node was started anew since:
+/// what it was sent is in its directory, and of which cluster that is it does not know any more.
 fn is_stranded(members: &Value, new: u64) -> bool {
     let changes = members["changes"].as_array().map(Vec::as_slice).unwrap_or_default();
     let refused = changes.iter().any(|change| {
