@@ -26,12 +26,33 @@ const GRACE: Duration = Duration::from_millis(500);
 /// The contract's upper bound of `Request-Timeout-Ms`.
 const REQUEST_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
-/// While a request waits at a node, the node is asked so often whether it is ready, …
-const PROBE_PAUSE: Duration = Duration::from_secs(2);
-/// … has so long to say so, …
-const PROBE_TIME: Duration = Duration::from_secs(2);
-/// … and may fail to so many times in a row less one: a failover takes less.
-const PROBES_FAILED_MAX: u32 = 3;
+/// How a node is asked beside a request that takes long, so that the request goes on at another node when this one
+/// does nothing any more.
+struct Probes {
+    path: &'static str,
+    /// Before each question.
+    pause: Duration,
+    /// For each answer.
+    time: Duration,
+    /// It may fail so many times in a row less one.
+    failed_max: u32,
+}
+
+/// Where the request waits for something: a node that has no leader will not grant it. A failover takes less.
+const WHILE_IT_WAITS: Probes = Probes {
+    path: "/readyz",
+    pause: Duration::from_secs(2),
+    time: Duration::from_secs(2),
+    failed_max: 3,
+};
+/// Other requests are answered within milliseconds, or late by a node that is busy or looks for a leader; that
+/// one says at least that it lives. A process that was paused says nothing, and another leads after a second.
+const WHILE_IT_WORKS: Probes = Probes {
+    path: "/livez",
+    pause: Duration::from_millis(300),
+    time: Duration::from_millis(300),
+    failed_max: 2,
+};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const REQUEST_TIMEOUT_MS: HeaderName = HeaderName::from_static("request-timeout-ms");
@@ -186,6 +207,10 @@ impl Client {
                 Err(detail) => Verdict::Again(Again::lost(detail, true)),
             }
         };
+        let probes = match request.wait.is_zero() {
+            true => &WHILE_IT_WORKS,
+            false => &WHILE_IT_WAITS,
+        };
         tokio::select! {
             answered = tokio::time::timeout(budget, exchange) => match answered {
                 Ok(verdict) => verdict,
@@ -194,21 +219,21 @@ impl Client {
                     ..Again::lost(format!("no answer within {} ms", budget.as_millis()), true)
                 }),
             },
-            detail = self.unable(url), if !request.wait.is_zero() => Verdict::Again(Again::lost(detail, true)),
+            detail = self.unable(url, probes) => Verdict::Again(Again::lost(detail, true)),
         }
     }
 
-    /// Ends when a node at which a request waits has not been ready for some time: a machine that is gone, or cut
-    /// off, closes no connection. The request then waits on at another node, under its key.
-    async fn unable(&self, url: &str) -> String {
-        let asks = self.with_times(PROBE_TIME, PROBE_TIME);
+    /// Ends when the probes of a node have failed for some time: a machine that is gone, or a process that stands
+    /// still, closes no connection. The request then goes on at another node, under its key.
+    async fn unable(&self, url: &str, probes: &Probes) -> String {
+        let asks = self.with_times(probes.time, probes.time);
         let mut failures = 0;
         loop {
-            tokio::time::sleep(PROBE_PAUSE).await;
-            match asks.once(url, &Request::read("/readyz".to_owned())).await {
+            tokio::time::sleep(probes.pause).await;
+            match asks.once(url, &Request::read(probes.path.to_owned())).await {
                 Ok(_) => failures = 0,
-                Err(_) if failures + 1 < PROBES_FAILED_MAX => failures += 1,
-                Err(error) => return format!("not ready while the request waited there: {error}"),
+                Err(_) if failures + 1 < probes.failed_max => failures += 1,
+                Err(error) => return format!("{} failed while the request was there: {error}", probes.path),
             }
         }
     }
@@ -312,7 +337,7 @@ fn judge(request: &Request, response: reqwest::Response, node: usize, body: Byte
     }
     Verdict::Again(Again {
         detail: format!("{} ({} {})", problem.detail, problem.status, problem.code),
-        retry_after: retry_after(response.headers()),
+        retry_after: retry_after(response.headers()).filter(|_| !is_about_one_node(&problem.code)),
         uncertain: problem.outcome != "not_applied",
         cut_short: false,
         throttled: status == StatusCode::TOO_MANY_REQUESTS,
@@ -357,6 +382,12 @@ fn hints(headers: &HeaderMap) -> Hints {
         node: text("x-quorate-node").and_then(|id| id.parse().ok()),
         leader: text("x-quorate-leader").map(|id| id.parse().ok()),
     }
+}
+
+/// A node that knows no leader, is behind or goes down says nothing of load: another one serves, or this one does as
+/// soon as there is a leader, long before the second is over that it asks for.
+fn is_about_one_node(code: &str) -> bool {
+    matches!(code, "no_leader" | "not_ready" | "shutting_down")
 }
 
 /// Whole seconds; the form with a date is not used by the contract.
