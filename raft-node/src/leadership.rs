@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use openraft::Instant as _;
 use openraft::async_runtime::WatchReceiver;
+use quorate_storage::log;
 use quorate_storage::state::StateStore;
 use tokio::time::Instant;
 
 use crate::node::NodeCore;
 use crate::peers::admin::AdminRefusal;
-use crate::types::Vote;
+use crate::types::{Vote, to_stored_vote};
 
 /// The one who takes over has all entries after one round trip, then needs an election of another.
 const TAKE_OVER_WITHIN: Duration = Duration::from_secs(2);
@@ -67,6 +68,11 @@ impl<S: StateStore> NodeCore<S> {
         self.raft.server_metrics().borrow_watched().current_leader
     }
 
+    /// For whom this node has voted last, or who leads.
+    pub(crate) fn vote(&self) -> log::Vote {
+        to_stored_vote(self.raft.server_metrics().borrow_watched().vote)
+    }
+
     /// The greatest term that this node knows.
     pub(crate) fn term(&self) -> u64 {
         // In a function of its own, so that the borrow ends with it: a second borrow beside it, while the core
@@ -78,9 +84,12 @@ impl<S: StateStore> NodeCore<S> {
         self.leader_hint() == Some(self.book.id)
     }
 
-    /// The leader, if it was heard from within its lease.
+    /// The leader, if it was heard from within its lease and is not known to be dead.
     pub fn live_leader(&self) -> Option<u64> {
         let leader = self.leader_hint()?;
+        if self.failover.is_lost(self.vote()) {
+            return None;
+        }
         let live = if leader == self.book.id {
             self.holds_lease()
         } else {

@@ -18,6 +18,7 @@ pub mod config;
 pub mod descriptors;
 pub mod disk;
 pub mod expiry;
+pub mod failover;
 pub mod heap;
 pub mod join;
 pub mod leadership;

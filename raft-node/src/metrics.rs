@@ -34,12 +34,19 @@ pub struct Metrics {
     pub snapshot_sent_bytes: IntGauge,
     pub snapshot_received_bytes: IntGauge,
     pub verify: VerifyMetrics,
+    pub elections: ElectionMetrics,
 }
 
 #[derive(Debug, Clone)]
 pub struct VerifyMetrics {
     compared: IntCounter,
     differs: IntGaugeVec,
+}
+
+#[derive(Debug, Clone)]
+pub struct ElectionMetrics {
+    won: IntCounterVec,
+    lost: IntCounterVec,
 }
 
 #[derive(Debug, Clone)]
@@ -215,10 +222,33 @@ impl Metrics {
                     &["node"],
                 )?,
             },
+            elections: ElectionMetrics {
+                won: IntCounterVec::new(
+                    Opts::new(
+                        "quorate_elections_won_total",
+                        "Elections that this node won, by what began them: a leader that was silent for the election \
+                         time-out, one that handed over, or one whose process was gone.",
+                    ),
+                    &["cause"],
+                )?,
+                lost: IntCounterVec::new(
+                    Opts::new(
+                        "quorate_leaders_lost_total",
+                        "Leaders whose process this node found to be gone, by what showed it.",
+                    ),
+                    &["sign"],
+                )?,
+            },
         };
         // There from the start, or the first failure would be missed by a rate.
         for reason in ["not_leader", "overloaded", "expired", "stopped", "unknown"] {
             metrics.proposals.failed.with_label_values(&[reason]).inc_by(0);
+        }
+        for cause in ["timeout", "transfer", "failover"] {
+            metrics.elections.won.with_label_values(&[cause]).inc_by(0);
+        }
+        for sign in ["refused", "restarted"] {
+            metrics.elections.lost.with_label_values(&[sign]).inc_by(0);
         }
         let Self {
             proposals,
@@ -226,9 +256,10 @@ impl Metrics {
             peers,
             fsync,
             verify,
+            elections,
             ..
         } = &metrics;
-        let collectors: [Box<dyn prometheus::core::Collector>; 32] = [
+        let collectors: [Box<dyn prometheus::core::Collector>; 34] = [
             Box::new(metrics.has_leader.clone()),
             Box::new(metrics.is_leader.clone()),
             Box::new(metrics.leader_changes.clone()),
@@ -259,6 +290,8 @@ impl Metrics {
             Box::new(metrics.snapshot_received_bytes.clone()),
             Box::new(verify.compared.clone()),
             Box::new(verify.differs.clone()),
+            Box::new(elections.won.clone()),
+            Box::new(elections.lost.clone()),
             Box::new(build_info()?),
             Box::new(start_time()?),
         ];
@@ -329,6 +362,16 @@ impl VerifyMetrics {
     /// This node does not lead, so it knows nothing of the others.
     pub fn forget(&self) {
         self.differs.reset();
+    }
+}
+
+impl ElectionMetrics {
+    pub fn won(&self, cause: &str) {
+        self.won.with_label_values(&[cause]).inc();
+    }
+
+    pub fn lost(&self, sign: &str) {
+        self.lost.with_label_values(&[sign]).inc();
     }
 }
 

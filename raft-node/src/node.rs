@@ -29,6 +29,7 @@ use crate::changes::Changes;
 use crate::clock::Clock;
 use crate::compaction::Compaction;
 use crate::disk::DiskGuard;
+use crate::failover::Failover;
 use crate::leadership::LeaderContact;
 use crate::peers::admin::{AdminReply, AdminRequest};
 use crate::peers::connection::CallError;
@@ -49,6 +50,9 @@ pub type Raft<S> = openraft::Raft<TypeConfig, Machine<S>>;
 const RETRY_AFTER: Duration = Duration::from_millis(10);
 /// Kept from a forwarded write's time for the way back, so that the leader's answer comes first.
 const FORWARD_MARGIN: Duration = Duration::from_millis(20);
+/// A leader that hands over answers what it has taken as soon as the next one has committed it; one that was replaced
+/// because it stands still does not.
+const OVERTAKEN_ANSWERS_WITHIN: Duration = Duration::from_millis(200);
 /// One attempt of a node to be where its leader is.
 const CATCH_UP_WITHIN: Duration = Duration::from_secs(5);
 
@@ -62,6 +66,7 @@ pub struct NodeCore<S: StateStore> {
     pub proposer: Proposer,
     pub reads: ReadIndex,
     pub contact: LeaderContact,
+    pub failover: Failover,
     pub changes: Changes,
     pub hashes: StateHashes,
     /// Held by the leader while it has all nodes compared.
@@ -166,7 +171,13 @@ impl<S: StateStore> NodeCore<S> {
             timeout_ms,
         };
         let unknown = |reason: String| Err(Attempt::Final(ReplicaError::CommitUnknown(reason)));
-        match self.pool.call(leader, Purpose::Forward, request, within).await {
+        let asked = self.pool.call(leader, Purpose::Forward, request, within);
+        let reply = tokio::select! {
+            biased;
+            reply = asked => reply,
+            () = self.overtaken(leader) => return unknown(format!("node {leader} was replaced while it was asked")),
+        };
+        match reply {
             Ok(Reply::Forward(Ok(outcome))) => match Outcome::decode(&outcome.0) {
                 Ok(outcome) => Ok(outcome),
                 Err(error) => unknown(error.to_string()),
@@ -182,6 +193,21 @@ impl<S: StateStore> NodeCore<S> {
             Ok(other) => unknown(format!("unexpected reply {other:?}")),
             Err(CallError::NotSent(_) | CallError::Closed) => Err(Attempt::Again),
             Err(error) => unknown(format!("forwarded to node {leader}: {error}")),
+        }
+    }
+
+    /// Returns when another node has led for a while: whoever still waits for the old leader should ask again.
+    async fn overtaken(&self, leader: u64) {
+        let mut leadership = self.raft.server_metrics();
+        loop {
+            let now = leadership.borrow_and_update().current_leader;
+            if now.is_some_and(|now| now != leader) {
+                return tokio::time::sleep(OVERTAKEN_ANSWERS_WITHIN).await;
+            }
+            if leadership.changed().await.is_err() {
+                // The core has stopped; the process is about to end.
+                std::future::pending::<()>().await;
+            }
         }
     }
 

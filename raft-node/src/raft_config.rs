@@ -28,6 +28,8 @@ pub fn raft_config(config: &Config) -> anyhow::Result<Arc<RaftConfig>> {
         // A leader without a quorum falls silent in between, so that followers whose link to it
         // works in one direction only can elect another.
         quorum_loss_probe_interval: Some(3 * config.election_timeout_max_ms),
+        // A peer that came back is dialled again this soon; a dead one refuses at no cost.
+        backoff: "50ms".to_owned(),
         // Replication starts when an entry is readable, in parallel with this node's own fsync.
         broadcast_submitted_on_append: Some(true),
         ..RaftConfig::default()

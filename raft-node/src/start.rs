@@ -21,6 +21,7 @@ use crate::compaction::{Compaction, LogBounds, keep_log_bounded};
 use crate::config::{Config, InitialMember};
 use crate::disk::{DiskGuard, FreeBytes, OldestUnsynced, watch_hangs, watch_space};
 use crate::expiry::sweep_expired;
+use crate::failover::{Failover, watch_leader};
 use crate::join::join;
 use crate::leadership::LeaderContact;
 use crate::log_store::RaftLog;
@@ -159,6 +160,7 @@ pub async fn start<L: LogStore, S: StateStore>(
             proposer,
             reads,
             contact: LeaderContact::new(config.election_timeout_max_ms),
+            failover: Failover::new(metrics.elections.clone()),
             changes: Changes::default(),
             hashes,
             verifying: tokio::sync::Mutex::default(),
@@ -171,11 +173,16 @@ pub async fn start<L: LogStore, S: StateStore>(
         }
     });
 
-    let asked = Arc::downgrade(&core);
+    let (asked, campaigning) = (Arc::downgrade(&core), Arc::downgrade(&core));
     let (removed_fatal, id) = (on_fatal.clone(), config.id);
     core.pool.set_hooks(Hooks {
         leads_with_majority: Box::new(move || asked.upgrade().is_some_and(|core| core.holds_lease())),
         removed: Box::new(move |told_by| removed_fatal(removed_message(id, told_by))),
+        is_failover: Box::new(move |term| {
+            campaigning
+                .upgrade()
+                .is_some_and(|core| core.failover.is_failover(term))
+        }),
     });
 
     // What the log already knows about the members comes before any peer is let in.
@@ -200,6 +207,7 @@ pub async fn start<L: LogStore, S: StateStore>(
         on_fatal.clone(),
         keep_membership(core.clone(), own.clone()),
     );
+    spawn_vital("watching the leader", on_fatal.clone(), watch_leader(core.clone()));
     let bounds = LogBounds {
         bytes_max: config.log_bytes_max,
         age_max: Duration::from_secs(config.log_age_max_s),

@@ -171,6 +171,11 @@ impl Connection {
         self.closed.is_cancelled()
     }
 
+    /// Returns when the connection has ended, whoever ended it.
+    pub async fn closed(&self) {
+        self.closed.cancelled().await;
+    }
+
     /// One request and its reply.
     pub async fn call(&self, request: Request, within: Duration) -> Result<Reply, CallError> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);

@@ -21,8 +21,11 @@ use crate::types::{AppendRequest, TypeConfig, to_raft_log_id, to_raft_vote, to_s
 use crate::versions::Supported;
 
 /// The versions of this protocol that this build speaks. Version 1 had no checksums, and was never released.
+/// Version 3 says in the handshake which run of the process answers, and knows `LostLeader` and `FailoverVote`.
 pub const PROTOCOL_MIN: u32 = 2;
-pub const PROTOCOL_MAX: u32 = 2;
+pub const PROTOCOL_MAX: u32 = 3;
+/// From this version on a peer takes part in a failover.
+pub const PROTOCOL_FAILOVER: u32 = 3;
 
 const VERSION: u8 = 1;
 
@@ -99,6 +102,13 @@ pub enum Request {
         index: u64,
         timeout_ms: u64,
     },
+    /// Is the process gone that leads by this vote? Answered when the peer has lost it too, or when the time is up.
+    LostLeader {
+        leader: Vote,
+        timeout_ms: u64,
+    },
+    /// A vote in an election that was begun because the leader's process is gone (see `failover`).
+    FailoverVote(VoteAsk),
 }
 
 #[derive(Debug, Encode, Decode)]
@@ -123,6 +133,15 @@ pub enum Reply {
     Admin(Result<AdminReply, AdminRefusal>),
     /// Revision and hash.
     StateHash(Result<(u64, u128), String>),
+    LostLeader(LostAnswer),
+}
+
+/// Whether the leader that was asked about is lost here too, and how far this node's log is. With the leader gone it
+/// grows no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct LostAnswer {
+    pub lost: bool,
+    pub last_log_id: Option<LogId>,
 }
 
 /// Why a forwarded write has no outcome. All but `Unknown` mean: certainly not proposed there.
@@ -330,10 +349,26 @@ impl VoteAsk {
         }
     }
 
+    /// The same without the leader's word for it: whether its lease counts is for the receiver to say.
+    pub fn without_leave(request: &VoteRequest<TypeConfig>) -> Self {
+        Self {
+            leadership_transfer: false,
+            ..Self::from_raft(request)
+        }
+    }
+
     pub fn into_raft(self) -> VoteRequest<TypeConfig> {
         VoteRequest {
             leadership_transfer: self.leadership_transfer,
             ..VoteRequest::new(to_raft_vote(self.vote), self.last_log_id.map(to_raft_log_id))
+        }
+    }
+
+    /// A failover's vote: the lease of the leader that was lost does not count.
+    pub fn into_raft_past_lease(self) -> VoteRequest<TypeConfig> {
+        VoteRequest {
+            leadership_transfer: true,
+            ..self.into_raft()
         }
     }
 }

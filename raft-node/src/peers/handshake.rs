@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use tokio_util::codec::Framed;
 
 use super::book::{PeerBook, Stranger};
-use super::frame::{PROTOCOL_MAX, PROTOCOL_MIN, Purpose, decode, encode};
+use super::frame::{PROTOCOL_FAILOVER, PROTOCOL_MAX, PROTOCOL_MIN, Purpose, decode, encode};
 use super::framing::Framing;
 use super::transport::BoxLink;
 
@@ -49,6 +49,15 @@ pub enum Welcome {
         /// The dialler was removed from this cluster.
         removed: bool,
     },
+    /// Accepted, from version 3 of the protocol on: with the run of the process that answers.
+    Met {
+        protocol: u32,
+        id: u64,
+        store_id: u128,
+        cluster_id: Option<String>,
+        empty: bool,
+        run: u128,
+    },
 }
 
 /// Who answered.
@@ -59,6 +68,10 @@ pub struct Greeted {
     pub cluster_id: Option<String>,
     /// The store has neither log nor vote.
     pub empty: bool,
+    /// The version of the protocol that both speak.
+    pub protocol: u32,
+    /// Which run of the process answered; none before version 3.
+    pub run: Option<u128>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -107,41 +120,56 @@ pub async fn greet(
         .await
         .map_err(|_| HandshakeError::Silence)?
         .ok_or(HandshakeError::Ended)??;
-    match decode(Kind::PeerHello, &bytes)? {
+    let greeted = match decode(Kind::PeerHello, &bytes)? {
         Welcome::Refused {
             reason,
             known_store,
             removed,
-        } => Err(HandshakeError::Refused {
-            reason,
-            known_store,
-            removed,
-        }),
+        } => {
+            return Err(HandshakeError::Refused {
+                reason,
+                known_store,
+                removed,
+            });
+        }
         Welcome::Accepted {
             protocol,
             id,
             store_id,
             cluster_id,
             empty,
-        } => {
-            if !(PROTOCOL_MIN..=PROTOCOL_MAX).contains(&protocol) {
-                return Err(HandshakeError::Protocol(protocol));
-            }
-            if id != to {
-                return Err(HandshakeError::OtherNode(id, to));
-            }
-            book.check(id, store_id, cluster_id.as_deref())?;
-            Ok((
-                wire,
-                Greeted {
-                    id,
-                    store_id,
-                    cluster_id,
-                    empty,
-                },
-            ))
-        }
+        } => Greeted {
+            id,
+            store_id,
+            cluster_id,
+            empty,
+            protocol,
+            run: None,
+        },
+        Welcome::Met {
+            protocol,
+            id,
+            store_id,
+            cluster_id,
+            empty,
+            run,
+        } => Greeted {
+            id,
+            store_id,
+            cluster_id,
+            empty,
+            protocol,
+            run: Some(run),
+        },
+    };
+    if !(PROTOCOL_MIN..=PROTOCOL_MAX).contains(&greeted.protocol) {
+        return Err(HandshakeError::Protocol(greeted.protocol));
     }
+    if greeted.id != to {
+        return Err(HandshakeError::OtherNode(greeted.id, to));
+    }
+    book.check(greeted.id, greeted.store_id, greeted.cluster_id.as_deref())?;
+    Ok((wire, greeted))
 }
 
 /// What the accepting side found out about itself from a peer that knows better.
@@ -151,12 +179,13 @@ pub struct Wiped {
     pub known: u128,
 }
 
-/// The accepting side: who dialled and what for. `empty` says whether this node's own store is.
-/// A refusal is sent to the dialler and returned as an error.
+/// The accepting side: who dialled and what for. `empty` says whether this node's own store is, `run` which run of
+/// the process this is. A refusal is sent to the dialler and returned as an error.
 pub async fn welcome(
     link: BoxLink,
     book: &PeerBook,
     empty: bool,
+    run: u128,
 ) -> Result<(Wire, Hello), (HandshakeError, Option<Wiped>)> {
     let mut wire = Framed::new(link, Framing::default());
     let hello = receive_hello(&mut wire).await.map_err(|error| (error, None))?;
@@ -174,6 +203,14 @@ pub async fn welcome(
             known,
         });
     let answer = match check_hello(&hello, book) {
+        Ok(protocol) if protocol >= PROTOCOL_FAILOVER => Welcome::Met {
+            protocol,
+            id: book.id,
+            store_id: book.store_id,
+            cluster_id: book.cluster_id(),
+            empty,
+            run,
+        },
         Ok(protocol) => Welcome::Accepted {
             protocol,
             id: book.id,
@@ -198,7 +235,7 @@ pub async fn welcome(
         .await
         .map_err(|error| (error.into(), wiped.clone()))?;
     match answer {
-        Welcome::Accepted { .. } => Ok((wire, hello)),
+        Welcome::Accepted { .. } | Welcome::Met { .. } => Ok((wire, hello)),
         Welcome::Refused {
             reason,
             known_store,

@@ -16,7 +16,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::connection::{CallError, DialError};
-use super::frame::{Append, Purpose, Reply, Request, VoteAsk, transfer_from_raft};
+use super::frame::{Append, PROTOCOL_FAILOVER, Purpose, Reply, Request, VoteAsk, transfer_from_raft};
 use super::pool::Pool;
 use super::snapshot::{self, SendError};
 use crate::snapshots::{Snapshot, SnapshotFiles};
@@ -93,6 +93,12 @@ impl PeerClient {
             // A peer that cannot be reached makes openraft back off.
             Err(error) => Err(unreachable(error)),
         }
+    }
+
+    /// Whether the peer knows what a failover is. It is asked by a handshake, which the vote needs anyway.
+    async fn knows_failover(&self, within: Duration) -> Result<bool, RPCError<TypeConfig>> {
+        let connection = self.pool.connection(self.target, Purpose::Control, within).await;
+        Ok(connection.map_err(unreachable)?.greeted.protocol >= PROTOCOL_FAILOVER)
     }
 
     async fn ask_vote(
@@ -217,7 +223,16 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        self.ask_vote(Request::Vote(VoteAsk::from_raft(&rpc)), option).await
+        // openraft marks it as if the leader had handed over; but the leader never gave its leave.
+        let failover = rpc.leadership_transfer && self.pool.is_failover(rpc.vote.leader_id.term);
+        let request = match failover {
+            false => Request::Vote(VoteAsk::from_raft(&rpc)),
+            true if self.knows_failover(option.hard_ttl()).await? => {
+                Request::FailoverVote(VoteAsk::without_leave(&rpc))
+            }
+            true => Request::Vote(VoteAsk::without_leave(&rpc)),
+        };
+        self.ask_vote(request, option).await
     }
 
     async fn pre_vote(

@@ -1,6 +1,7 @@
 //! One connection for each peer and purpose, dialled when it is needed.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -31,6 +32,18 @@ pub struct Hooks {
     pub leads_with_majority: Box<dyn Fn() -> bool + Send + Sync>,
     /// A peer of this cluster says that this node was removed from it.
     pub removed: Box<dyn Fn(u64) + Send + Sync>,
+    /// Whether this node campaigns in this term because the leader's process is gone.
+    pub is_failover: Box<dyn Fn(u64) -> bool + Send + Sync>,
+}
+
+/// What dialling a peer anew says about its process.
+pub enum Probe {
+    /// It answered, and this is the connection.
+    Met(Box<Connection>),
+    /// Nobody listens where it is to be found: its machine says so.
+    Refused,
+    /// Nothing can be said: no answer in time, or a connection that ended, which a bad link may end as well.
+    Unclear,
 }
 
 impl std::fmt::Debug for Hooks {
@@ -82,6 +95,30 @@ impl Pool {
 
     pub fn leads_with_majority(&self) -> bool {
         self.hooks.get().is_some_and(|hooks| (hooks.leads_with_majority)())
+    }
+
+    pub fn is_failover(&self, term: u64) -> bool {
+        self.hooks.get().is_some_and(|hooks| (hooks.is_failover)(term))
+    }
+
+    /// Dials a peer anew, whatever connections there are, to see whether its process lives.
+    pub async fn probe(&self, to: u64) -> Probe {
+        let addrs = self.book.peer_addrs(to);
+        let mut refused = !addrs.is_empty();
+        for addr in addrs {
+            match Connection::dial(addr, self, to, Purpose::Control, DIAL_TIMEOUT).await {
+                Ok(connection) => return Probe::Met(Box::new(connection)),
+                Err(DialError::Connect { error, .. }) if error.kind() == ErrorKind::ConnectionRefused => {}
+                Err(error) => {
+                    tracing::debug!(peer = to, %error, "a probe said nothing");
+                    refused = false;
+                }
+            }
+        }
+        match refused {
+            true => Probe::Refused,
+            false => Probe::Unclear,
+        }
     }
 
     /// The connection to a peer, dialled if there is none.

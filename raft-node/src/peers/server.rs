@@ -19,11 +19,12 @@ use super::frame::{
 use super::handshake::{HandshakeError, Hello, Wiped, Wire, welcome};
 use super::snapshot::Receiver;
 use super::transport::{BoxLink, BoxListener};
+use crate::failover::{Cause, Linked};
 use crate::node::NodeCore;
 use crate::types::{AppendRequest, TypeConfig, to_raft_log_id, to_raft_vote};
 
-/// Peer connections at once: five purposes for each of some ten nodes, with room for those that are
-/// being replaced. Beyond it new ones are closed at once.
+/// Peer connections at once: five purposes for each of some ten nodes, one of each that watches whether the leader
+/// lives, with room for those that are being replaced. Beyond it new ones are closed at once.
 const CONNECTIONS_MAX: usize = 256;
 /// Requests of one connection in progress. Beyond it the connection is not read on: the peer waits.
 const REQUESTS_MAX: usize = 4096;
@@ -73,7 +74,7 @@ pub async fn serve<S: StateStore>(
 }
 
 async fn serve_connection<S: StateStore>(link: BoxLink, core: Arc<NodeCore<S>>, wiped: impl Fn(Wiped)) {
-    let (wire, hello) = match welcome(link, &core.book, core.is_empty()).await {
+    let (wire, hello) = match welcome(link, &core.book, core.is_empty(), core.run.0).await {
         Ok(accepted) => accepted,
         Err((error, told)) => {
             match error {
@@ -88,9 +89,10 @@ async fn serve_connection<S: StateStore>(link: BoxLink, core: Arc<NodeCore<S>>, 
     };
     tracing::debug!(peer = hello.from, purpose = ?hello.purpose, "a peer connected");
     let unwelcome = no_longer_welcome(&core.book, &hello);
+    let linked = core.failover.inbound.enter(hello.from);
     let served = async {
         match hello.purpose {
-            Purpose::Append => serve_appends(wire, core.clone()).await,
+            Purpose::Append => serve_appends(wire, core.clone(), &linked).await,
             Purpose::Snapshot => serve_snapshots(wire, core.clone()).await,
             Purpose::Control | Purpose::Forward | Purpose::Bootstrap => serve_requests(wire, core.clone()).await,
         }
@@ -192,7 +194,24 @@ async fn answer<S: StateStore>(core: &NodeCore<S>, request: Request) -> Reply {
             Ok(response) => Reply::Vote(VoteAnswer::from_raft(response)),
             Err(error) => Reply::Stopped(error.to_string()),
         },
+        Request::FailoverVote(ask) => {
+            let vote = match core.has_lost_leader().await {
+                true => ask.into_raft_past_lease(),
+                // Then it is an election like any other: the lease decides.
+                false => ask.into_raft(),
+            };
+            match core.raft.vote(vote).await {
+                Ok(response) => Reply::Vote(VoteAnswer::from_raft(response)),
+                Err(error) => Reply::Stopped(error.to_string()),
+            }
+        }
+        Request::LostLeader { leader, timeout_ms } => {
+            Reply::LostLeader(core.answer_lost_leader(leader, Duration::from_millis(timeout_ms)).await)
+        }
         Request::TransferLeader { from, to, last_log_id } => {
+            if to == core.book.id {
+                core.failover.begin(Cause::Transfer, from.term + 1);
+            }
             let request =
                 TransferLeaderRequest::<TypeConfig>::new(to_raft_vote(from), to, last_log_id.map(to_raft_log_id));
             match core.raft.handle_transfer_leader(request).await {
@@ -262,8 +281,8 @@ async fn serve_snapshots<S: StateStore>(wire: Wire, core: Arc<NodeCore<S>>) {
 }
 
 /// A stream of appends: handed to the core in order, answered in order. A new session number means
-/// that the sender has begun anew.
-async fn serve_appends<S: StateStore>(wire: Wire, core: Arc<NodeCore<S>>) {
+/// that the sender has begun anew. What was received and is not in the log yet keeps the sender `linked`.
+async fn serve_appends<S: StateStore>(wire: Wire, core: Arc<NodeCore<S>>, linked: &Arc<Linked>) {
     let (sink, mut stream) = wire.split();
     let replies = spawn_writer(sink);
     let mut current: Option<(u64, mpsc::Sender<AppendRequest>)> = None;
@@ -282,7 +301,7 @@ async fn serve_appends<S: StateStore>(wire: Wire, core: Arc<NodeCore<S>>) {
         let appends = match &current {
             Some((of_session, appends)) if *of_session == session => appends.clone(),
             _ => {
-                let appends = start_session(&core, session, replies.clone());
+                let appends = start_session(&core, session, replies.clone(), linked.clone());
                 current = Some((session, appends.clone()));
                 appends
             }
@@ -296,12 +315,14 @@ fn start_session<S: StateStore>(
     core: &NodeCore<S>,
     session: u64,
     replies: mpsc::Sender<Bytes>,
+    linked: Arc<Linked>,
 ) -> mpsc::Sender<AppendRequest> {
     let (tx, rx) = mpsc::channel(APPEND_QUEUE);
     let results = core.raft.stream_append(stream::unfold(rx, |mut rx| async move {
         rx.recv().await.map(|append| (append, rx))
     }));
     tokio::spawn(async move {
+        let _linked = linked;
         let mut results = std::pin::pin!(results);
         while let Some(result) = results.next().await {
             let outcome = match result {
@@ -312,9 +333,8 @@ fn start_session<S: StateStore>(
                 id: 0,
                 body: Reply::StreamAppend { session, outcome },
             });
-            if replies.send(frame).await.is_err() {
-                return;
-            }
+            // When the sender has gone, what it has sent still goes to the log.
+            let _ = replies.send(frame).await;
         }
     });
     tx

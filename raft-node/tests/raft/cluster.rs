@@ -17,11 +17,12 @@ use quorate_storage::state::MemoryState;
 use raft_node::config::{Config, InitialMember};
 use raft_node::metrics::Metrics;
 use raft_node::node::NodeCore;
-use raft_node::peers::transport::Tcp;
 use raft_node::start::{Parts, start};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+use crate::gates::Gates;
 
 /// Nothing here takes longer on any machine that works.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -43,6 +44,10 @@ pub(crate) struct Cluster {
     members: Vec<InitialMember>,
     /// Those whose build supports the first cluster version only.
     older: BTreeSet<u64>,
+    /// Through which all connections go.
+    pub(crate) gates: Gates,
+    /// The shortest election time-out; the longest is twice that.
+    election_timeout_ms: u64,
     dir: TempDir,
 }
 
@@ -53,10 +58,21 @@ impl Cluster {
 
     /// With nodes that run an older build.
     pub(crate) async fn start_mixed(size: u64, older: &[u64]) -> Self {
+        Self::start_with(size, older, 300).await
+    }
+
+    /// No election time-out ends while a test runs: whoever is elected was not elected by it.
+    pub(crate) async fn start_patient(size: u64) -> Self {
+        Self::start_with(size, &[], 60_000).await
+    }
+
+    async fn start_with(size: u64, older: &[u64], election_timeout_ms: u64) -> Self {
         let mut cluster = Self {
             nodes: Vec::new(),
             members: Vec::new(),
             older: older.iter().copied().collect(),
+            gates: Gates::default(),
+            election_timeout_ms,
             dir: tempfile::tempdir().unwrap(),
         };
         let mut listeners = Vec::new();
@@ -114,8 +130,8 @@ impl Cluster {
                 VERSION_MAX
             },
             heartbeat_interval_ms: 50,
-            election_timeout_min_ms: 300,
-            election_timeout_max_ms: 600,
+            election_timeout_min_ms: self.election_timeout_ms,
+            election_timeout_max_ms: 2 * self.election_timeout_ms,
             insecure_listen: false,
             accounts: quorate_api::Accounts::default(),
         };
@@ -128,7 +144,7 @@ impl Cluster {
             store_id: u128::from(id) * 1000,
             run: RunId(u128::from(id)),
             wall: Arc::new(raft_node::clock::wall_ms),
-            transport: Arc::new(Tcp),
+            transport: Arc::new(self.gates.of(id, &config.advertise_peer_addr)),
             cluster_id: None,
             on_cluster_id: Arc::new(|_| Ok(())),
             log: MemoryLog::new(),

@@ -5,6 +5,8 @@
 
 mod cluster;
 mod disks;
+mod failover;
+mod gates;
 mod lock_run;
 mod locks;
 mod membership;
