@@ -9,6 +9,8 @@ pub struct Counts {
     pub simulated: Duration,
     /// Leaders that were elected.
     pub elections: u64,
+    /// Of them, those that began because the process of the leader before was taken for dead.
+    pub failovers: u64,
     pub snapshots_installed: u64,
     /// Operations that were answered.
     pub operations: u64,
@@ -20,6 +22,7 @@ impl Counts {
     pub fn add(&mut self, other: &Self) {
         self.simulated += other.simulated;
         self.elections += other.elections;
+        self.failovers += other.failovers;
         self.snapshots_installed += other.snapshots_installed;
         self.operations += other.operations;
         for (kind, count) in &other.faults {
@@ -33,13 +36,15 @@ impl fmt::Display for Counts {
         let Self {
             simulated,
             elections,
+            failovers,
             snapshots_installed,
             operations,
             faults,
         } = self;
         write!(
             f,
-            "{} simulated seconds, {operations} operations, {elections} elections, {snapshots_installed} snapshots installed",
+            "{} simulated seconds, {operations} operations, {elections} elections ({failovers} without a time-out), \
+             {snapshots_installed} snapshots installed",
             simulated.as_secs()
         )?;
         faults

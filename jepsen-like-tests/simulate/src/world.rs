@@ -272,6 +272,10 @@ impl World {
                 && self.leaders.insert((term, node.id))
             {
                 self.counts.elections += 1;
+                let core = self.nodes.get(&node.id).and_then(|node| node.core());
+                if core.is_some_and(|core| core.failover.is_failover(term)) {
+                    self.counts.failovers += 1;
+                }
                 let _ = writeln!(
                     self.trace,
                     "{:?} node {} leads term {term}",
