@@ -17,6 +17,7 @@ mod every_answer;
 mod every_fault;
 mod exactly_once;
 mod export;
+mod failover;
 mod faults_bite;
 mod full_queues;
 mod full_restart;
