@@ -285,3 +285,73 @@ fn check_hello(hello: &Hello, book: &PeerBook) -> Result<u32, String> {
         .map_err(|stranger| stranger.to_string())?;
     Ok(protocol)
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::duplex;
+
+    use super::*;
+    use crate::config::InitialMember;
+
+    fn book(id: u64) -> PeerBook {
+        let members: Vec<_> = (1..=2)
+            .map(|id| InitialMember {
+                id,
+                peer_addr: format!("p{id}"),
+                client_url: format!("u{id}"),
+            })
+            .collect();
+        PeerBook::new(id, u128::from(id) * 11, &members, None)
+    }
+
+    #[tokio::test]
+    async fn whoever_answers_says_which_run_of_its_process_it_is() {
+        let (near, far) = duplex(1 << 10);
+        let (dialler, asked) = (book(1), book(2));
+        let (greeted, welcomed) = tokio::join!(
+            greet(Box::new(near), &dialler, 2, Purpose::Control),
+            welcome(Box::new(far), &asked, false, 77)
+        );
+        let (_, greeted) = greeted.unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!((greeted.id, greeted.store_id, greeted.run), (2, 22, Some(77)));
+        assert_eq!(greeted.protocol, PROTOCOL_MAX);
+        assert!(welcomed.is_ok_and(|(_, hello)| hello.from == 1));
+    }
+
+    /// It cannot read an answer that its build does not know.
+    #[tokio::test]
+    async fn a_dialler_of_an_earlier_build_gets_the_answer_of_its_version() {
+        let (near, far) = duplex(1 << 10);
+        let asked = book(2);
+        let earlier = async {
+            let mut wire = Framed::new(Box::new(near) as BoxLink, Framing::default());
+            let hello = Hello {
+                protocol_min: 2,
+                protocol_max: 2,
+                purpose: Purpose::Control,
+                cluster_id: None,
+                from: 1,
+                from_store: 11,
+                to: 2,
+                to_store: None,
+            };
+            wire.send(encode(Kind::PeerHello, &hello)).await.expect("it reads");
+            let bytes = wire.next().await.expect("it answers").expect("it is a frame");
+            decode::<Welcome>(Kind::PeerHello, &bytes).expect("it is an answer")
+        };
+        let (answer, welcomed) = tokio::join!(earlier, welcome(Box::new(far), &asked, true, 77));
+        assert!(
+            matches!(
+                answer,
+                Welcome::Accepted {
+                    protocol: 2,
+                    id: 2,
+                    empty: true,
+                    ..
+                }
+            ),
+            "{answer:?}"
+        );
+        assert!(welcomed.is_ok());
+    }
+}

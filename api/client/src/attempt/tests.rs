@@ -158,6 +158,55 @@ async fn a_429_waits_as_long_as_it_was_told() {
 }
 
 #[tokio::test]
+async fn a_node_without_a_leader_is_asked_again_long_before_its_second_is_over() {
+    let node = FakeNode::start(|_, n| match n {
+        0 => match refused(503, "no_leader", "not_applied") {
+            Reply::Whole(status, mut headers, body) => {
+                headers.push(("Retry-After", "1".into()));
+                Reply::Whole(status, headers, body)
+            }
+            other => other,
+        },
+        _ => sent(),
+    })
+    .await;
+    let began = Instant::now();
+    client(&[&node.url]).send("r", &hello()).await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_node_that_stands_still_is_left_for_another_with_the_same_key() {
+    let paused = FakeNode::start(|_, _| Reply::Silence).await;
+    let live = FakeNode::start(|_, _| sent()).await;
+    let options = Options {
+        attempt: Duration::from_secs(60),
+        deadline: Duration::from_secs(60),
+        ..Options::default()
+    };
+    let client = Client::new(&[&paused.url, &live.url], options).unwrap();
+    let began = Instant::now();
+    client.send("r", &hello()).await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert_eq!(key(&paused.received()[0]), key(&live.received()[0]));
+}
+
+#[tokio::test]
+async fn a_busy_node_that_says_that_it_lives_keeps_its_time() {
+    let busy = FakeNode::start(|request, _| match request.path.as_str() {
+        "/livez" => json(200, value!({})),
+        _ => Reply::Silence,
+    })
+    .await;
+    let live = FakeNode::start(|_, _| sent()).await;
+    let began = Instant::now();
+    client(&[&busy.url, &live.url]).send("r", &hello()).await.unwrap();
+    assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
+    let probes = busy.received().iter().filter(|asked| asked.path == "/livez").count();
+    assert!(probes >= 2, "{probes}");
+}
+
+#[tokio::test]
 async fn the_deadline_holds_and_says_that_nothing_was_applied() {
     let node = FakeNode::start(|_, _| refused(503, "no_leader", "not_applied")).await;
     let options = Options {
