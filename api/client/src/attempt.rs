@@ -36,6 +36,8 @@ struct Probes {
     time: Duration,
     /// It may fail so many times in a row less one.
     failed_max: u32,
+    /// Any answer will do, also a refusal: only silence is a failure.
+    any_answer: bool,
 }
 
 /// Where the request waits for something: a node that has no leader will not grant it. A failover takes less.
@@ -44,6 +46,7 @@ const WHILE_IT_WAITS: Probes = Probes {
     pause: Duration::from_secs(2),
     time: Duration::from_secs(2),
     failed_max: 3,
+    any_answer: false,
 };
 /// Other requests are answered within milliseconds, or late by a node that is busy or looks for a leader; that
 /// one says at least that it lives. A process that was paused says nothing, and another leads after a second.
@@ -52,6 +55,7 @@ const WHILE_IT_WORKS: Probes = Probes {
     pause: Duration::from_millis(300),
     time: Duration::from_millis(300),
     failed_max: 2,
+    any_answer: true,
 };
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -232,6 +236,7 @@ impl Client {
             tokio::time::sleep(probes.pause).await;
             match asks.once(url, &Request::read(probes.path.to_owned())).await {
                 Ok(_) => failures = 0,
+                Err(error) if probes.any_answer && is_answer(&error) => failures = 0,
                 Err(_) if failures + 1 < probes.failed_max => failures += 1,
                 Err(error) => return format!("{} failed while the request was there: {error}", probes.path),
             }
@@ -381,6 +386,15 @@ fn hints(headers: &HeaderMap) -> Hints {
     Hints {
         node: text("x-quorate-node").and_then(|id| id.parse().ok()),
         leader: text("x-quorate-leader").map(|id| id.parse().ok()),
+    }
+}
+
+/// Whether somebody has answered, if only to refuse.
+fn is_answer(error: &Error) -> bool {
+    match error {
+        Error::Unavailable { problem, .. } => problem.is_some(),
+        Error::Refused(_) | Error::BadResponse { .. } => true,
+        _ => false,
     }
 }
 

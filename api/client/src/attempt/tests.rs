@@ -194,7 +194,7 @@ async fn a_node_that_stands_still_is_left_for_another_with_the_same_key() {
 #[tokio::test]
 async fn a_busy_node_that_says_that_it_lives_keeps_its_time() {
     let busy = FakeNode::start(|request, _| match request.path.as_str() {
-        "/livez" => json(200, value!({})),
+        "/livez" => refused(404, "not_found", "not_applied"),
         _ => Reply::Silence,
     })
     .await;
