@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use http::header::HeaderValue;
 use quorate_state_machine::apply::Response as Done;
 use quorate_state_machine::query::{Answered, QueryBody};
-use quorate_state_machine::{Answer, Caller, Command, Position, Query, SpaceId};
+use quorate_state_machine::{Answer, Caller, Command, Envelope, Position, Query, SpaceId};
 use tokio_util::sync::CancellationToken;
 
 use crate::accounts::Accounts;
@@ -20,7 +20,7 @@ use crate::places::Places;
 use crate::problem::Problem;
 use crate::rate_key::RateKey;
 use crate::rate_limit::{Rate, RateLimiter};
-use crate::replica::{Level, ReadOptions, ReplicaError, SharedReplica};
+use crate::replica::{Level, ReadOptions, ReplicaError, SharedReplica, WriteOptions};
 use crate::request::{Call, ReadIntent, WriteIntent};
 use crate::sign_in::SignIns;
 
@@ -86,15 +86,20 @@ fn user_rate(limits: &Limits) -> Option<Rate> {
     Some(Rate { per_s, burst })
 }
 
-impl Call {
-    /// Proposes the command and waits for its outcome.
-    pub(crate) async fn write(&self, intent: WriteIntent, command: Command) -> Result<Committed, Problem> {
-        let (envelope, options) = intent.into_envelope(self, command)?;
-        let proposed = self.app.replica.write(envelope, options);
+impl App {
+    /// Proposes the envelope and waits for its outcome: the one way of every write to the replica. A redirect leads
+    /// to `path_and_query` at the leader.
+    pub(crate) async fn propose(
+        &self,
+        envelope: Envelope,
+        options: WriteOptions,
+        path_and_query: &str,
+    ) -> Result<Committed, Problem> {
+        let proposed = self.replica.write(envelope, options);
         let written = tokio::time::timeout_at(latest(options.deadline), proposed)
             .await
             .unwrap_or_else(|_| Err(ReplicaError::CommitUnknown("no answer in time".to_owned())))
-            .map_err(|error| Problem::from_replica(error, false, self.path_and_query()))?;
+            .map_err(|error| Problem::from_replica(error, false, path_and_query))?;
         match written.outcome.response {
             Ok(done) => Ok(Committed {
                 done,
@@ -109,6 +114,14 @@ impl Call {
                 Err(problem)
             }
         }
+    }
+}
+
+impl Call {
+    /// Proposes the command and waits for its outcome.
+    pub(crate) async fn write(&self, intent: WriteIntent, command: Command) -> Result<Committed, Problem> {
+        let (envelope, options) = intent.into_envelope(self, command)?;
+        self.app.propose(envelope, options, self.path_and_query()).await
     }
 
     pub(crate) async fn read(&self, intent: ReadIntent, body: QueryBody) -> Result<Read, Problem> {

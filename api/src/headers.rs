@@ -66,13 +66,19 @@ pub(crate) fn timeout(headers: &HeaderMap, default: Duration) -> Result<Duration
     let Some(text) = text(headers, &REQUEST_TIMEOUT_MS)? else {
         return Ok(default);
     };
-    match number(text) {
-        Some(ms) if (1..=REQUEST_TIMEOUT_MAX_MS).contains(&ms) => Ok(Duration::from_millis(ms)),
-        _ => Err(malformed(
+    number(text).and_then(timeout_of_ms).ok_or_else(|| {
+        malformed(
             &REQUEST_TIMEOUT_MS,
             &format!("a number from 1 to {REQUEST_TIMEOUT_MAX_MS}"),
-        )),
-    }
+        )
+    })
+}
+
+/// None outside the contract's bounds.
+pub(crate) fn timeout_of_ms(ms: u64) -> Option<Duration> {
+    (1..=REQUEST_TIMEOUT_MAX_MS)
+        .contains(&ms)
+        .then(|| Duration::from_millis(ms))
 }
 
 /// `If-Match: "rev"`, `If-None-Match: *` and `If-Lock: NAME;token=N` of a write.
@@ -134,7 +140,8 @@ fn entity_tag(value: &str) -> Option<Revision> {
     number(digits).map(Revision)
 }
 
-fn lock(value: &str) -> Option<IfLock> {
+/// `NAME;token=N`
+pub(crate) fn lock(value: &str) -> Option<IfLock> {
     let (name, token) = value.split_once(';')?;
     let token = token.trim_start().strip_prefix("token=")?;
     let name = percent::decode(name.as_bytes())?;

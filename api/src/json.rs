@@ -16,8 +16,12 @@ use crate::problem::Problem;
 /// Reads the whole body as one JSON object.
 pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     let text = std::str::from_utf8(body).map_err(|_| Problem::bad_request("the body is not UTF-8"))?;
-    let Object(value) = serde_json::from_str(text)
-        .map_err(|error| Problem::bad_request(format!("failed to read the JSON body: {error}")))?;
+    object(text).map_err(|error| Problem::bad_request(format!("failed to read the JSON body: {error}")))
+}
+
+/// The same of a text, which may go on being borrowed from.
+pub(crate) fn object<'de, T: Deserialize<'de>>(text: &'de str) -> serde_json::Result<T> {
+    let Object(value) = serde_json::from_str(text)?;
     Ok(value)
 }
 
@@ -53,7 +57,7 @@ pub(crate) struct Batch {
     pub(crate) messages: Vec<BatchMessage>,
 }
 
-fn objects<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<BatchMessage>, D::Error> {
+pub(crate) fn objects<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<BatchMessage>, D::Error> {
     let messages = Vec::<Object<BatchMessage>>::deserialize(deserializer)?;
     Ok(messages.into_iter().map(|Object(message)| message).collect())
 }

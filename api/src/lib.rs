@@ -44,6 +44,7 @@ mod reply;
 mod request;
 mod revocation;
 mod routes;
+mod sending;
 pub mod server;
 mod sign_in;
 mod sse;

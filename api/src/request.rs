@@ -184,11 +184,8 @@ impl Call {
         headers::timeout(&self.parts.headers, self.app.limits.request_timeout)
     }
 
-    /// Counted from here, not from the first byte: a body on a slow line takes nothing from it. A
-    /// little of it is kept, so that the answer comes within the time and not just after it.
     pub(crate) fn deadline(&self) -> Result<Instant, Problem> {
-        let timeout = self.timeout()?;
-        Ok(Instant::now() + timeout - (timeout / 10).min(ANSWER_MARGIN))
+        Ok(deadline_within(self.timeout()?))
     }
 
     /// The URL of an entity in this route's collection.
@@ -203,6 +200,12 @@ impl Call {
     pub(crate) fn path_and_query(&self) -> &str {
         self.parts.uri.path_and_query().map_or("/", |both| both.as_str())
     }
+}
+
+/// Counted from here, not from the first byte: a body on a slow line takes nothing from it. A little of it is kept,
+/// so that the answer comes within the time and not just after it.
+pub(crate) fn deadline_within(timeout: Duration) -> Instant {
+    Instant::now() + timeout - (timeout / 10).min(ANSWER_MARGIN)
 }
 
 impl WriteIntent {

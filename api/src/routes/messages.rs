@@ -3,21 +3,20 @@
 use axum::response::Response;
 use http::StatusCode;
 use quorate_client::wire;
-use quorate_state_machine::apply::Response as Done;
-use quorate_state_machine::command::NewMessage;
 use quorate_state_machine::query::{Page, QueryBody};
-use quorate_state_machine::{Answer, Code, Command, Seq, fields};
+use quorate_state_machine::{Answer, Code, Seq};
 
 use super::Table;
-use crate::app::{unexpected_answer, unexpected_outcome};
+use crate::app::unexpected_answer;
 use crate::json::Batch;
 use crate::operation::Operation;
 use crate::params::Params;
 use crate::problem::Problem;
 use crate::reply::{self, With};
 use crate::request::Call;
-use crate::time::{format_ms, parse_ms};
-use crate::{checks, convert, headers};
+use crate::sending::{self, Outgoing};
+use crate::time::parse_ms;
+use crate::{convert, headers};
 
 pub(super) fn routes(table: Table) -> Table {
     const ALL: &str = "/v1/rooms/{room}/messages";
@@ -58,138 +57,25 @@ pub(super) fn routes(table: Table) -> Table {
 }
 
 pub(super) async fn send(call: Call) -> Result<Response, Problem> {
-    let wire::NewMessage {
-        text,
-        client_id,
-        kind,
-        reply_to,
-        attributes,
-    } = call.json()?;
-    let message = wire::BatchMessage {
-        text,
-        client_id,
-        kind,
-        reply_to,
-        attributes,
-        sender: None,
-        sent_at: None,
-    };
-    size(&message)?;
+    let outgoing = Outgoing::one(call.json()?)?;
     let intent = call.write_intent()?;
     let room = call.name("room")?;
-    let messages = vec![new_message(message)?];
-
-    let committed = call
-        .write(
-            intent,
-            Command::Send {
-                room,
-                messages,
-                batch: false,
-            },
-        )
-        .await?;
-    let Done::Sent {
-        room,
-        seq,
-        rev,
-        sent_at_ms,
-        sender,
-    } = &committed.done
-    else {
-        return Err(unexpected_outcome());
-    };
-    let sent = wire::Sent {
-        room: room.clone(),
-        seq: seq.0,
-        rev: rev.0,
-        sent_at: format_ms(*sent_at_ms),
-        sender: sender.clone(),
-        status: "committed".to_owned(),
-    };
-    let response = reply::json(StatusCode::CREATED, &sent)?;
-    Ok(response
-        .with_etag(rev.0)
-        .with_location(&call.location_of(&seq.to_string()))
+    let committed = call.write(intent, outgoing.into_command(room)?).await?;
+    let sent = sending::sent(&committed.done)?;
+    Ok(reply::json(StatusCode::CREATED, &sent)?
+        .with_etag(sent.rev)
+        .with_location(&call.location_of(&sent.seq.to_string()))
         .with_commit(&committed))
 }
 
 pub(super) async fn send_batch(call: Call) -> Result<Response, Problem> {
     let Batch { messages } = call.json()?;
-    checks::batch_size(messages.len())?;
-    messages.iter().try_for_each(size)?;
+    let outgoing = Outgoing::batch(messages)?;
     let intent = call.write_intent()?;
     let room = call.name("room")?;
-    let messages = messages.into_iter().map(new_message).collect::<Result<Vec<_>, _>>()?;
-
-    let committed = call
-        .write(
-            intent,
-            Command::Send {
-                room,
-                messages,
-                batch: true,
-            },
-        )
-        .await?;
-    let Done::SentBatch { room, seqs, rev } = &committed.done else {
-        return Err(unexpected_outcome());
-    };
-    // With messages that were there before, the seqs need not ascend.
-    let (first, last) = (seqs.iter().min(), seqs.iter().max());
-    let (Some(first), Some(last)) = (first, last) else {
-        return Err(unexpected_outcome());
-    };
-    let sent = wire::SentBatch {
-        room: room.clone(),
-        first_seq: first.0,
-        last_seq: last.0,
-        seqs: seqs.iter().map(|seq| seq.0).collect(),
-        rev: rev.0,
-    };
+    let committed = call.write(intent, outgoing.into_command(room)?).await?;
+    let sent = sending::sent_batch(&committed.done)?;
     Ok(reply::json(StatusCode::CREATED, &sent)?.with_commit(&committed))
-}
-
-/// The 413s of one message, which go before the 400s of all.
-fn size(message: &wire::BatchMessage) -> Result<(), Problem> {
-    checks::text(&message.text)?;
-    message.attributes.as_ref().map_or(Ok(()), checks::attributes_size)
-}
-
-/// The 400s of one message.
-fn new_message(message: wire::BatchMessage) -> Result<NewMessage, Problem> {
-    let wire::BatchMessage {
-        text,
-        client_id,
-        kind,
-        reply_to,
-        attributes,
-        sender,
-        sent_at,
-    } = message;
-    checks::optional(client_id.as_deref(), fields::client_id)?;
-    checks::optional(kind.as_deref(), fields::kind)?;
-    if let Some(sender) = &sender {
-        checks::name("sender", sender)?;
-    }
-    reply_to.map_or(Ok(()), checks::reply_to)?;
-    Ok(NewMessage {
-        text,
-        client_id,
-        kind,
-        reply_to: reply_to.map(Seq),
-        attributes: attributes.as_ref().map(checks::attributes).transpose()?,
-        sender,
-        sent_at_ms: sent_at.as_deref().map(sent_at_ms).transpose()?,
-    })
-}
-
-fn sent_at_ms(text: &str) -> Result<u64, Problem> {
-    let ms = parse_ms(text)
-        .and_then(|ms| u64::try_from(ms).ok())
-        .ok_or_else(|| Problem::bad_request("sent_at must be a time since 1970 as RFC 3339 writes it"))?;
-    fields::sent_at_ms(ms).map_err(Problem::refused)?;
-    Ok(ms)
 }
 
 pub(super) async fn page(call: Call) -> Result<Response, Problem> {
