@@ -77,7 +77,7 @@ pub(crate) async fn read(
 }
 
 /// Whether a body goes on fast enough: looked at whenever nothing has come at a window's end.
-struct Pace {
+pub(crate) struct Pace {
     deadline: Instant,
     window: Duration,
     window_bytes_min: usize,
@@ -86,7 +86,7 @@ struct Pace {
 }
 
 impl Pace {
-    fn begin(limits: &Limits) -> Self {
+    pub(crate) fn begin(limits: &Limits) -> Self {
         let now = Instant::now();
         Self {
             deadline: now + limits.body_read_timeout,
@@ -97,11 +97,12 @@ impl Pace {
         }
     }
 
-    fn look_at(&self) -> Instant {
+    pub(crate) fn look_at(&self) -> Instant {
         self.window_ends.min(self.deadline)
     }
 
-    fn check(&mut self, bytes: usize) -> Result<(), Problem> {
+    /// `bytes`: all that have come so far.
+    pub(crate) fn check(&mut self, bytes: usize) -> Result<(), Problem> {
         let now = Instant::now();
         if now >= self.deadline {
             return Err(Problem::new(Kind::BodyTimeout, "the body took too long"));

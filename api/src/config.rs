@@ -34,6 +34,11 @@ pub struct Limits {
     pub waits_max: usize,
     /// Open event streams.
     pub streams_max: usize,
+    /// Open WebSockets. One more gets 429 `overloaded`. As many as connections: each is one.
+    pub sockets_max: usize,
+    /// Requests at work on one WebSocket. With so many it is not read until one is answered: TCP holds the
+    /// client back, and no other client notices. Enough to fill an entry of the log with three others.
+    pub socket_in_flight_max: usize,
     /// Requests whose bodies are still on their way. As many as connections, because an honest one
     /// over a slow line has one.
     pub bodies_max: usize,
@@ -70,6 +75,9 @@ pub struct Limits {
     pub write_stall_timeout: Duration,
     /// A stream whose reader's buffer stays full for this long gets `slow_consumer` and the end.
     pub slow_consumer_after: Duration,
+    /// A WebSocket on which nothing was heard for so long is pinged, and ended after another such time without
+    /// an answer. Proxies commonly cut what is silent for a minute.
+    pub socket_ping_interval: Duration,
     /// A stream says where it is at least this often. The contract promises 15 s.
     pub bookmark_interval: Duration,
     /// How long requests under way may take to finish once the node shuts down; then they are cut.
@@ -94,6 +102,8 @@ impl Default for Limits {
             admin_max: 64,
             waits_max: 10_000,
             streams_max: 10_000,
+            sockets_max: 10_000,
+            socket_in_flight_max: 256,
             bodies_max: 10_000,
             bodies_bytes_max: 256 << 20,
             answers_bytes_max: 256 << 20,
@@ -109,6 +119,7 @@ impl Default for Limits {
             body_window_bytes_min: 5 << 10,
             write_stall_timeout: Duration::from_secs(30),
             slow_consumer_after: Duration::from_secs(10),
+            socket_ping_interval: Duration::from_secs(15),
             bookmark_interval: Duration::from_secs(10),
             shutdown_grace: Duration::from_secs(10),
             request_timeout: Duration::from_millis(5000),

@@ -2,6 +2,7 @@
 //! work, its body, the headers of its answer, its line in the log and in the metrics, and a 500 if
 //! a handler panics.
 
+use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -25,7 +26,7 @@ use crate::problem::{Kind, Problem};
 use crate::rate_key::RateKey;
 use crate::rate_limit::Verdict;
 use crate::request::Call;
-use crate::sign_in;
+use crate::{sign_in, socket};
 
 /// How a route is treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +62,10 @@ where
 {
     let started = Instant::now();
     let (route, rule) = (operation.path, operation.rule);
-    let (parts, mut body) = request.into_parts();
+    let (mut parts, mut body) = request.into_parts();
+    if route == socket::ROUTE {
+        socket::reveal_token(&mut parts.headers);
+    }
     let rate = rate(&app, &parts, route, rule).await;
     let frame = Frame::of(&parts, route, rule, rate);
     let request_id = frame.request_id();
@@ -157,24 +161,49 @@ impl Frame {
 
     /// Neither texts nor passwords nor error details, which may quote them.
     fn record(&self, app: &App, status: u16, took: Duration) {
-        app.metrics
-            .answered(self.route, method_label(&self.method), status, took);
+        let noted = Noted {
+            route: self.route,
+            method: method_label(&self.method),
+            status,
+            took,
+        };
         let id = self.request_id.to_str().unwrap_or_default();
         let caller = self
             .caller
             .as_ref()
             .map_or("root", |caller| caller.to_str().unwrap_or("(not ASCII)"));
+        noted.note(app, id, caller);
+    }
+}
+
+/// A request and how it was answered, for the metrics and the log.
+pub(crate) struct Noted {
+    pub(crate) route: &'static str,
+    /// One of few.
+    pub(crate) method: &'static str,
+    pub(crate) status: u16,
+    pub(crate) took: Duration,
+}
+
+impl Noted {
+    pub(crate) fn note(&self, app: &App, id: impl fmt::Display, caller: &str) {
+        let Self {
+            route,
+            method,
+            status,
+            took,
+        } = *self;
+        app.metrics.answered(route, method, status, took);
         let ms = took.as_secs_f64() * 1000.0;
-        let (method, route) = (&self.method, self.route);
         // 503 and 504 are what a node says while it has no leader, one line for each request:
         // worth seeing, as are all 5xx. But probes ask again and again, and their 503 is an answer.
         let probe = matches!(route, "/livez" | "/readyz" | "/leader");
         if status >= 500 && !probe {
-            tracing::warn!(request_id = id, %method, route, status, ms, caller, "request failed");
+            tracing::warn!(request_id = %id, method, route, status, ms, caller, "request failed");
         } else if status >= 400 && !probe {
-            tracing::info!(request_id = id, %method, route, status, ms, caller, "request refused");
+            tracing::info!(request_id = %id, method, route, status, ms, caller, "request refused");
         } else {
-            tracing::debug!(request_id = id, %method, route, status, ms, caller, "request answered");
+            tracing::debug!(request_id = %id, method, route, status, ms, caller, "request answered");
         }
     }
 }
@@ -192,6 +221,24 @@ async fn rate(app: &App, parts: &Parts, route: &str, rule: Rule) -> Option<Verdi
     Some(limiter.check(&RateKey::of(app, &parts.headers).await?))
 }
 
+/// 429 for what is one request too many.
+fn keep_to(app: &App, verdict: Verdict) -> Result<(), Problem> {
+    let Some(seconds) = verdict.retry_after_s() else {
+        return Ok(());
+    };
+    app.metrics.refused.with_label_values(&["user_rate"]).inc();
+    let problem = Problem::new(Kind::Refused(Code::RateLimited), "this user asks too often");
+    Err(problem.with_header(header::RETRY_AFTER, HeaderValue::from(seconds)))
+}
+
+/// The same for a request that is a frame of a socket.
+pub(crate) fn check_rate(app: &App, key: Option<&RateKey>) -> Result<(), Problem> {
+    match (&app.user_rate, key) {
+        (Some(limiter), Some(key)) => keep_to(app, limiter.check(key)),
+        _ => Ok(()),
+    }
+}
+
 /// The level that a read asks for, as its answer's header repeats it; none where it is unknown.
 fn level(query: Option<&str>) -> Option<&'static str> {
     let asked = query
@@ -206,9 +253,15 @@ fn level(query: Option<&str>) -> Option<&'static str> {
 }
 
 /// A label's values must be few, and a method may be any token.
-fn method_label(method: &Method) -> &str {
+fn method_label(method: &Method) -> &'static str {
     match method.as_str() {
-        known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") => known,
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        "OPTIONS" => "OPTIONS",
         _ => "other",
     }
 }
@@ -231,11 +284,7 @@ where
     Fut: Future<Output = Result<Response, Problem>>,
 {
     // Before anything costs work.
-    if let Some(seconds) = frame.rate.and_then(|verdict| verdict.retry_after_s()) {
-        app.metrics.refused.with_label_values(&["user_rate"]).inc();
-        let problem = Problem::new(Kind::Refused(Code::RateLimited), "this user asks too often");
-        return Err(problem.with_header(header::RETRY_AFTER, HeaderValue::from(seconds)));
-    }
+    frame.rate.map_or(Ok(()), |verdict| keep_to(app, verdict))?;
     let class = Class::of(frame.route, frame.rule);
     class.map_or(Ok(()), |class| app.places.look(class))?;
     let Received { bytes, share: _share } = match frame.rule {

@@ -47,6 +47,7 @@ mod routes;
 mod sending;
 pub mod server;
 mod sign_in;
+mod socket;
 mod sse;
 mod time;
 mod token;

@@ -55,6 +55,11 @@ pub(crate) enum Content {
     Text(&'static str),
     /// Server-Sent Events.
     Events,
+    /// Frames of JSON in both directions.
+    Socket {
+        requests: SchemaOf,
+        answers: SchemaOf,
+    },
 }
 
 fn schema_of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
@@ -303,6 +308,15 @@ impl Operation {
 
     pub(crate) fn events(self) -> Self {
         self.answer(200, Content::Events, &[])
+    }
+
+    /// A connection that goes on as a WebSocket; which frames it then carries, these types say.
+    pub(crate) fn socket<Requests: JsonSchema, Answers: JsonSchema>(self) -> Self {
+        let frames = Content::Socket {
+            requests: schema_of::<Requests>,
+            answers: schema_of::<Answers>,
+        };
+        self.answer(101, frames, &[])
     }
 
     /// Adds to the headers those that every answer of its rule has.

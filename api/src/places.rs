@@ -23,6 +23,8 @@ pub(crate) enum Class {
     Wait,
     /// Open event streams.
     Stream,
+    /// Open WebSockets. What they ask has places among the writes.
+    Socket,
     /// A body that did not come with its head. Apart from writes, so that bodies which drip in keep
     /// out only their like.
     Body,
@@ -47,6 +49,7 @@ impl Class {
             Self::Admin => "administration",
             Self::Wait => "waits",
             Self::Stream => "streams",
+            Self::Socket => "sockets",
             Self::Body => "bodies",
         }
     }
@@ -59,16 +62,18 @@ impl Class {
             Self::Admin => "administrative requests at work",
             Self::Wait => "requests that wait",
             Self::Stream => "open streams",
+            Self::Socket => "open sockets",
             Self::Body => "bodies arriving",
         }
     }
 
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Read,
         Self::Write,
         Self::Admin,
         Self::Wait,
         Self::Stream,
+        Self::Socket,
         Self::Body,
     ];
 }
@@ -100,6 +105,7 @@ impl Places {
                 Class::Admin => limits.admin_max,
                 Class::Wait => limits.waits_max,
                 Class::Stream => limits.streams_max,
+                Class::Socket => limits.sockets_max,
                 Class::Body => limits.bodies_max,
             };
             Seats {
@@ -162,6 +168,7 @@ mod tests {
             admin_max: 1,
             waits_max: 1,
             streams_max: 1,
+            sockets_max: 1,
             bodies_max: 1,
             ..Limits::default()
         };

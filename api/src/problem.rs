@@ -4,10 +4,11 @@ use axum::body::Body;
 use axum::response::Response;
 use http::StatusCode;
 use http::header::{self, HeaderName, HeaderValue};
+use quorate_client::wire::socket::SocketProblem;
 use quorate_client::wire::{LockHolder, LockWaiter};
 use quorate_state_machine::{Code, Position, Rejection};
 
-use crate::headers::X_POSITION;
+use crate::headers::{IDEMPOTENCY_REPLAYED, X_POSITION};
 use crate::replica::{AdminError, ReplicaError};
 
 /// What programs branch on. The order is that of the contract's checks.
@@ -314,24 +315,45 @@ impl Problem {
         self.kind == Kind::Refused(Code::PositionExpired)
     }
 
-    pub(crate) fn into_response(self, request_id: &str) -> Response {
+    /// As it goes out, in whatever it is wrapped.
+    fn written(&mut self, request_id: &str) -> quorate_client::wire::Problem {
         let (status, code, title, retryable) = self.kind.row();
+        quorate_client::wire::Problem {
+            type_: format!("urn:quorate:problem:{code}"),
+            title: title.to_owned(),
+            status: status.as_u16(),
+            detail: std::mem::take(&mut self.detail),
+            code: code.to_owned(),
+            request_id: request_id.to_owned(),
+            retryable,
+            outcome: if self.outcome_unknown { "unknown" } else { "not_applied" }.to_owned(),
+        }
+    }
+
+    /// On a socket, where what headers say stands beside the problem.
+    pub(crate) fn into_answer(mut self, request_id: &str) -> Said {
+        let header = |wanted: HeaderName| self.headers.iter().find(|(name, _)| *name == wanted);
+        let retry_after_s: Option<u64> =
+            header(header::RETRY_AFTER).and_then(|(_, value)| value.to_str().ok()?.parse().ok());
+        Said {
+            position: self.position().map(|position| position.to_string()),
+            replayed: header(IDEMPOTENCY_REPLAYED).is_some(),
+            problem: SocketProblem {
+                problem: self.written(request_id),
+                retry_after_ms: retry_after_s.map(|seconds| seconds * 1000),
+            },
+        }
+    }
+
+    pub(crate) fn into_response(mut self, request_id: &str) -> Response {
+        let status = self.kind.status();
         let mut response = if self.redirect {
             let mut response = Response::new(Body::empty());
             *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
             response
         } else {
             let body = Written {
-                problem: quorate_client::wire::Problem {
-                    type_: format!("urn:quorate:problem:{code}"),
-                    title: title.to_owned(),
-                    status: status.as_u16(),
-                    detail: self.detail,
-                    code: code.to_owned(),
-                    request_id: request_id.to_owned(),
-                    retryable,
-                    outcome: if self.outcome_unknown { "unknown" } else { "not_applied" }.to_owned(),
-                },
+                problem: self.written(request_id),
                 oldest: self.oldest,
                 held: self.held,
             };
@@ -362,6 +384,14 @@ impl Problem {
         }
         response
     }
+}
+
+/// What a socket says of a problem.
+pub(crate) struct Said {
+    pub(crate) problem: SocketProblem,
+    /// The state in which it was refused.
+    pub(crate) position: Option<String>,
+    pub(crate) replayed: bool,
 }
 
 /// As it goes out.

@@ -3,11 +3,12 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use futures::future::BoxFuture;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -165,14 +166,16 @@ async fn run(
 ) {
     let _counted = Gauged::new(&app.metrics.connections);
     let activity = Activity::new();
+    let upgrade = Upgrade::default();
     let io = WatchedSocket::new(socket, Arc::clone(&activity), app.limits.write_stall_timeout);
     let service = {
-        let activity = Arc::clone(&activity);
+        let (activity, upgrade) = (Arc::clone(&activity), upgrade.clone());
         service_fn(move |request: http::Request<hyper::body::Incoming>| {
             let at_work = activity.request();
             // A router is always ready.
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(Peer(peer));
+            request.extensions_mut().insert(upgrade.clone());
             let answered = router.clone().call(request);
             async move {
                 answered.await.map(|answer| {
@@ -185,7 +188,7 @@ async fn run(
         })
     };
     let builder = protocols(&app.limits);
-    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(io), service));
+    let mut connection = std::pin::pin!(builder.serve_connection_with_upgrades(TokioIo::new(io), service));
     let mut is_closing = false;
     loop {
         tokio::select! {
@@ -195,8 +198,9 @@ async fn run(
                         app.metrics.connections_cut.with_label_values(&[reason]).inc();
                     }
                     tracing::debug!(%error, %peer, "a connection failed");
+                    return;
                 }
-                return;
+                break;
             }
             () = app.closing.cancelled(), if !is_closing => {
                 is_closing = true;
@@ -208,6 +212,32 @@ async fn run(
                 return;
             }
         }
+    }
+    // A socket keeps the connection's place, and is waited for and cut with it.
+    if let Some(socket) = upgrade.take() {
+        tokio::select! {
+            () = socket => {}
+            () = cut.cancelled() => {}
+        }
+    }
+}
+
+/// How a connection goes on after HTTP. A request that becomes a socket leaves it here.
+#[derive(Clone, Default)]
+pub(crate) struct Upgrade(Arc<Mutex<Option<BoxFuture<'static, ()>>>>);
+
+impl Upgrade {
+    pub(crate) fn go_on_with(&self, socket: impl Future<Output = ()> + Send + 'static) {
+        *self.slot() = Some(Box::pin(socket));
+    }
+
+    fn take(&self) -> Option<BoxFuture<'static, ()>> {
+        self.slot().take()
+    }
+
+    /// Held for one move, never across an await.
+    fn slot(&self) -> MutexGuard<'_, Option<BoxFuture<'static, ()>>> {
+        self.0.lock().expect("nothing panics while it holds the lock")
     }
 }
 

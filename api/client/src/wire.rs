@@ -2,6 +2,7 @@
 //! Optional fields are absent, never null. Requests refuse unknown fields; answers may gain some.
 
 pub mod schema;
+pub mod socket;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};

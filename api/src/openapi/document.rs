@@ -152,6 +152,7 @@ impl Writer {
         let about = match answer.status {
             201 => "Created.",
             202 => "Begun.",
+            101 => "The connection is a WebSocket.",
             204 => "Done; there is nothing to say.",
             304 => "Unchanged.",
             307 => "Ask the leader, at `Location`; only with `redirect=true`.",
@@ -165,6 +166,13 @@ impl Writer {
             }
             Content::Text(media_type) => {
                 written["content"] = json!({media_type: {"schema": {"type": "string"}}});
+            }
+            // OpenAPI has no words for what follows an upgrade.
+            Content::Socket { requests, answers } => {
+                written["x-quorate-frames"] = json!({
+                    "client": self.schemas.of_answer(requests),
+                    "server": self.schemas.of_answer(answers),
+                });
             }
             Content::Events => {
                 written["content"] = json!({"text/event-stream": {"schema": {

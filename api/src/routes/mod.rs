@@ -11,6 +11,7 @@ mod metrics;
 mod nodes;
 mod rooms;
 mod sessions;
+mod socket;
 mod stream;
 mod users;
 
@@ -55,6 +56,7 @@ pub(crate) fn build(app: Arc<App>) -> Router {
     table = messages::routes(table);
     table = edits::routes(table);
     table = stream::routes(table);
+    table = socket::routes(table);
     table = locks::routes(table);
     table = cluster::routes(table);
     table = nodes::routes(table);

@@ -78,6 +78,7 @@ fn json_answers(document: &Value) -> Vec<String> {
     media_types
         .filter(|(_, media_type)| media_type.ends_with("json"))
         .map(|(place, media_type)| format!("{place}/content/{}/schema", escape(media_type)))
+        .chain([frames("client"), frames("server")])
         .collect()
 }
 
@@ -163,6 +164,23 @@ pub(crate) async fn check(method: &str, path: &str, status: u16, headers: &Heade
     let pointer = format!("{pointer}/content/{}/schema", escape(media_type));
     let value: Value = serde_json::from_slice(body).unwrap();
     contract.validate(&pointer, &value, &what);
+}
+
+/// Where the schema of one side's frames on a socket stands.
+fn frames(side: &str) -> String {
+    format!("/paths/~1v1~1ws/get/responses/101/x-quorate-frames/{side}")
+}
+
+/// The same of a frame that a node has said.
+pub(crate) async fn check_frame(frame: &Value) {
+    contract().await.validate(&frames("server"), frame, "a frame");
+}
+
+/// Whether the document allows a client to say this.
+pub(crate) async fn may_be_said(frame: &Value) -> bool {
+    let contract = contract().await;
+    let index = contract.indexes[&frames("client")];
+    contract.schemas.validate(frame, index).is_ok()
 }
 
 impl Contract {

@@ -23,3 +23,4 @@ mod sockets;
 mod stream;
 mod strictness;
 mod table;
+mod websocket;

@@ -248,7 +248,7 @@ impl Replica for MemoryReplica {
             self.writes.lock().unwrap().push((envelope.clone(), options));
             self.fault()?;
             Self::released(&self.held).await;
-            assert!(envelope.request_id != "panic", "a defect, on purpose");
+            assert!(!envelope.request_id.ends_with("panic"), "a defect, on purpose");
             let write_fault = self.write_faults.lock().unwrap().pop_front();
             write_fault.map_or(Ok(()), Err)?;
             let outcome = self.apply(vec![envelope]).pop().unwrap();

@@ -100,7 +100,12 @@ async fn every_operation_says_what_it_is() {
         let tags = document["tags"].as_array().unwrap();
         assert!(tags.iter().any(|one| one["name"] == *tag), "{what}: {tag}");
         let responses = operation["responses"].as_object().unwrap();
-        assert!(responses.keys().any(|status| status.starts_with('2')), "{what}");
+        assert!(
+            responses
+                .keys()
+                .any(|status| status.starts_with('2') || status == "101"),
+            "{what}"
+        );
         assert!(responses.contains_key("400") && responses.contains_key("500"), "{what}");
         // Every segment in braces is a parameter.
         let parameters = operation["parameters"].as_array().unwrap();
@@ -320,12 +325,17 @@ async fn every_route_answers_as_it_says() {
     }
     let mut rest = operations(document);
     rest.retain(|(method, path, _)| !asked.contains(&(method.as_str(), path)));
-    // A stream does not end, and a session is ended by its own token: `stream` and `sessions` have their tests,
-    // whose answers are held against the document too.
+    // Neither a stream nor a socket ends, and a session is ended by its own token: `stream`, `websocket` and
+    // `sessions` have their tests, whose answers are held against the document too.
     let rest: Vec<_> = rest.iter().map(|(_, path, _)| *path).collect();
     assert_eq!(
         rest,
-        ["/v1/rooms/{room}/stream", "/v1/sessions", "/v1/sessions/current"]
+        [
+            "/v1/rooms/{room}/stream",
+            "/v1/sessions",
+            "/v1/sessions/current",
+            "/v1/ws"
+        ]
     );
 }
 

@@ -14,10 +14,10 @@ use crate::caller::in_time;
 use crate::memory::MemoryReplica;
 
 pub(crate) struct Served {
-    addr: SocketAddr,
+    pub(crate) addr: SocketAddr,
     pub(crate) replica: Arc<MemoryReplica>,
     pub(crate) stop: CancellationToken,
-    task: JoinHandle<std::io::Result<()>>,
+    pub(crate) task: JoinHandle<std::io::Result<()>>,
 }
 
 /// Short enough to wait for, long enough for a busy machine.
@@ -25,16 +25,20 @@ pub(crate) const SHORT: Duration = Duration::from_millis(150);
 
 impl Served {
     pub(crate) async fn start(change: impl FnOnce(&mut Limits)) -> Self {
+        let mut limits = Limits::default();
+        change(&mut limits);
+        Self::start_with(ApiConfig {
+            limits,
+            ..ApiConfig::default()
+        })
+        .await
+    }
+
+    pub(crate) async fn start_with(config: ApiConfig) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let replica = MemoryReplica::new();
         let stop = CancellationToken::new();
-        let mut limits = Limits::default();
-        change(&mut limits);
-        let config = ApiConfig {
-            limits,
-            ..ApiConfig::default()
-        };
         let task = tokio::spawn(serve(listener, replica.clone(), config, stop.clone().cancelled_owned()));
         Self {
             addr,

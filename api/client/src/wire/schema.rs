@@ -57,6 +57,14 @@ words! {
     ClientId {
         "type": "string", "minLength": 1, "maxLength": 128, "format": "quorate-client-id", "examples": ["c-17"]
     }
+    /// The client's own id of a frame, 1 to 128 visible ASCII characters: it comes back with the answer.
+    FrameId {
+        "type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[!-~]+$", "examples": ["17"]
+    }
+    /// As the header `Idempotency-Key`: 1 to 128 visible ASCII characters.
+    FrameKey {
+        "type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[!-~]+$", "examples": ["order-17"]
+    }
     /// Up to 256 bytes without control characters.
     DisplayName {
         "type": "string", "minLength": 1, "maxLength": 256, "pattern": LABEL_PATTERN,

@@ -263,6 +263,9 @@ fn node(route: &Route) -> Vec<Case> {
     if route.pattern.ends_with("/stream") {
         full("open streams", |limits| limits.streams_max = 0);
     }
+    if route.pattern == "/v1/ws" {
+        full("open sockets", |limits| limits.sockets_max = 0);
+    }
     if route.pattern == "/v1/locks/{lock}" && route.method == "PUT" {
         let waits = route
             .sound
@@ -332,7 +335,7 @@ fn replica(route: &Route) -> Vec<Case> {
             case.with(Fault::Write(error))
         });
     }
-    if route.pattern == "/v1/cluster" {
+    if ["/v1/cluster", "/v1/ws"].contains(&route.pattern) {
         // What root asks is answered from what the node knows; who another is, the state says.
         cases.iter_mut().for_each(|case| case.ask = case.ask.clone().by("ann"));
     }
