@@ -244,7 +244,7 @@ impl Client {
     }
 
     /// Asks for the URLs of the cluster beside the calls, which go through followers meanwhile.
-    fn learn_later(&self, url: &str) {
+    pub(crate) fn learn_later(&self, url: &str) {
         if !self.shared.may_learn(Instant::now()) {
             return;
         }
