@@ -39,6 +39,7 @@ mod snapshots;
 mod streams;
 mod torture;
 mod versions;
+mod websockets;
 mod wiped_node;
 mod workloads;
 
