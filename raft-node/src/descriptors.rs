@@ -29,7 +29,10 @@ pub fn make_room(connections_max: usize) {
 }
 
 /// The soft limit, raised as far as it may be.
-fn raise() -> nix::Result<u64> {
+///
+/// # Errors
+/// If the system refuses; then it is what it was.
+pub fn raise() -> nix::Result<u64> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     if soft < hard {
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;

@@ -7,6 +7,7 @@
 
 mod appends_in_flight;
 mod bad_input;
+mod bench;
 mod broken_connections;
 mod command_line;
 mod cut_off_leader;

@@ -2,6 +2,7 @@
 //! [`serve`] starts a node. Start reading at [`Command`], then [`exit`] (how a command ends) and
 //! [`output`] (what it prints).
 
+mod bench;
 mod edit;
 mod exit;
 mod export;
@@ -54,6 +55,7 @@ Examples:
   quorate import irc 2004-11-15.log --room ubuntu
   quorate export ubuntu > ubuntu.jsonl
   quorate node add 4 --client-url http://127.0.0.1:7104 --peer-addr 127.0.0.1:7204
+  quorate bench send --clients 64
   quorate status --endpoints http://10.0.0.1:7101,http://10.0.0.2:7101
 
 Any node answers any command; with several endpoints a command goes on when a node fails.
@@ -75,7 +77,7 @@ pub(crate) struct Cli {
 }
 
 /// Flags that may stand anywhere on the line.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Everywhere")]
 pub(crate) struct Global {
     /// Client URLs of the nodes, separated by commas; the first that answers serves
@@ -151,6 +153,9 @@ enum Command {
     /// Read chats of other systems, or what export wrote, into a room
     #[command(subcommand)]
     Import(import::Import),
+    /// Measure a running cluster: sends, reads, streams, locks, failover
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Print the completions of a shell
     #[command(after_help = "Example:\n  quorate completions bash > /etc/bash_completion.d/quorate")]
     Completions {
@@ -241,6 +246,7 @@ fn execute(cli: Cli, output: &Output) -> Result<(), Failure> {
         }
         // As long as an import: it waits for a failover, and for a restart.
         Command::Export(export) => block_on(export.run(global.client(Duration::from_secs(120))?, output)),
+        Command::Bench(bench) => bench.run(global, output),
         Command::Man(man) => man.run(Cli::command(), output),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -1,0 +1,138 @@
+//! `quorate bench history` and `read`.
+
+use clap::ValueEnum;
+use quorate_bench::quorate::{PagePlace, Pages, Reads};
+use serde::Serialize;
+
+use super::flags::{Aim, Load, Rooms};
+use super::sends::measure;
+use super::setting::{Printed, Setting, conclude};
+use crate::cli::Global;
+use crate::cli::exit::Failure;
+use crate::cli::output::Output;
+
+/// Messages of a room before the load.
+pub(super) const MESSAGES_MAX: u64 = 100_000_000;
+
+const HISTORY_EXAMPLES: &str = "Examples:
+  quorate bench history --clients 64
+  quorate bench history --page newest --limit 100 --level local
+  quorate bench history --rooms 1 --messages 1000000 --cleanup";
+
+/// What is read, and how fresh it must be.
+#[derive(Debug, Clone, clap::Args, Serialize)]
+pub(crate) struct Held {
+    /// Messages that each room is given before
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=MESSAGES_MAX))]
+    pub(super) messages: u64,
+    /// linearizable: reflects every acknowledged write; local: what the asked node has
+    #[arg(long, value_enum, default_value_t = Level::Linearizable)]
+    pub(super) level: Level,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Level {
+    Linearizable,
+    Local,
+}
+
+impl From<Level> for quorate_client::Level {
+    fn from(level: Level) -> Self {
+        match level {
+            Level::Linearizable => quorate_client::Level::Linearizable,
+            Level::Local => quorate_client::Level::Local,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Page {
+    /// Anywhere in the room, a full page
+    Any,
+    Newest,
+}
+
+#[derive(Debug, clap::Args, Serialize)]
+#[command(after_help = HISTORY_EXAMPLES)]
+pub(crate) struct History {
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(super) load: Load,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(super) rooms: Rooms,
+    #[command(flatten)]
+    #[serde(flatten)]
+    held: Held,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(super) aim: Aim,
+    /// Messages of a page
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=500))]
+    limit: u32,
+    /// Which page
+    #[arg(long, value_enum, default_value_t = Page::Any)]
+    page: Page,
+}
+
+impl History {
+    pub(super) async fn run(self, global: &Global, output: &Output) -> Result<(), Failure> {
+        let plan = self.load.plan(None, global.answer_within())?;
+        let setting = Setting::new(&self.aim, plan.load.clients(), global).await?;
+        let stage = setting.stage(&self.rooms, self.held.messages).await?;
+        let place = match self.page {
+            Page::Any => PagePlace::Any,
+            Page::Newest => PagePlace::Newest,
+        };
+        let level = self.held.level.into();
+        let pages = Pages::new(setting.http.clone(), stage.clone(), level, place, self.limit);
+        let report = measure(pages, plan, "pages").await;
+        let printed = Printed {
+            workload: "history",
+            settings: setting.settings(&self),
+            report: &report,
+            left: setting.leave(&stage, self.rooms.cleanup).await?,
+        };
+        conclude(&printed, &report, "pages", Vec::new(), output)
+    }
+}
+
+const READ_EXAMPLES: &str = "Examples:
+  quorate bench read --clients 64
+  quorate bench read --level local --nodes followers --rate 5000";
+
+#[derive(Debug, clap::Args, Serialize)]
+#[command(after_help = READ_EXAMPLES)]
+pub(crate) struct Read {
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(super) load: Load,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(super) rooms: Rooms,
+    #[command(flatten)]
+    #[serde(flatten)]
+    held: Held,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(super) aim: Aim,
+}
+
+impl Read {
+    pub(super) async fn run(self, global: &Global, output: &Output) -> Result<(), Failure> {
+        let plan = self.load.plan(None, global.answer_within())?;
+        let setting = Setting::new(&self.aim, plan.load.clients(), global).await?;
+        let stage = setting.stage(&self.rooms, self.held.messages).await?;
+        let reads = Reads::new(setting.http.clone(), stage.clone(), self.held.level.into());
+        let report = measure(reads, plan, "reads").await;
+        let printed = Printed {
+            workload: "read",
+            settings: setting.settings(&self),
+            report: &report,
+            left: setting.leave(&stage, self.rooms.cleanup).await?,
+        };
+        conclude(&printed, &report, "reads", Vec::new(), output)
+    }
+}
