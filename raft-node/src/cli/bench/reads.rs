@@ -57,6 +57,12 @@ enum Page {
 #[derive(Debug, clap::Args, Serialize)]
 #[command(after_help = HISTORY_EXAMPLES)]
 pub(crate) struct History {
+    /// Messages of a page
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=500))]
+    limit: u32,
+    /// Which page
+    #[arg(long, value_enum, default_value_t = Page::Any)]
+    page: Page,
     #[command(flatten)]
     #[serde(flatten)]
     pub(super) load: Load,
@@ -69,12 +75,6 @@ pub(crate) struct History {
     #[command(flatten)]
     #[serde(flatten)]
     pub(super) aim: Aim,
-    /// Messages of a page
-    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=500))]
-    limit: u32,
-    /// Which page
-    #[arg(long, value_enum, default_value_t = Page::Any)]
-    page: Page,
 }
 
 impl History {

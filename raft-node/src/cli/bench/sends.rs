@@ -21,6 +21,9 @@ const SEND_EXAMPLES: &str = "Examples:
 #[derive(Debug, clap::Args, Serialize)]
 #[command(after_help = SEND_EXAMPLES)]
 pub(crate) struct Send {
+    /// With an idempotency key each, as the client library sends them
+    #[arg(long)]
+    keyed: bool,
     #[command(flatten)]
     #[serde(flatten)]
     pub(super) load: Load,
@@ -30,9 +33,6 @@ pub(crate) struct Send {
     #[command(flatten)]
     #[serde(flatten)]
     pub(super) aim: Aim,
-    /// With an idempotency key each, as the client library sends them
-    #[arg(long)]
-    keyed: bool,
 }
 
 impl Send {
@@ -59,6 +59,12 @@ const BATCH_EXAMPLES: &str = "Examples:
 #[derive(Debug, clap::Args, Serialize)]
 #[command(after_help = BATCH_EXAMPLES)]
 pub(crate) struct Batch {
+    /// Messages of a batch
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = count(1000))]
+    size: u64,
+    /// With an idempotency key each, as the client library sends them
+    #[arg(long)]
+    keyed: bool,
     #[command(flatten)]
     #[serde(flatten)]
     pub(super) load: Load,
@@ -68,12 +74,6 @@ pub(crate) struct Batch {
     #[command(flatten)]
     #[serde(flatten)]
     pub(super) aim: Aim,
-    /// Messages of a batch
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = count(1000))]
-    size: u64,
-    /// With an idempotency key each, as the client library sends them
-    #[arg(long)]
-    keyed: bool,
 }
 
 impl Batch {

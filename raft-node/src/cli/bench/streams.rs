@@ -27,6 +27,9 @@ message that was acknowledged and did not come to everybody is an error of the r
 #[derive(Debug, clap::Args, Serialize)]
 #[command(after_help = STREAMS_EXAMPLES)]
 pub(crate) struct Streams {
+    /// Streams that are open, spread over rooms and nodes
+    #[arg(long, value_name = "N", default_value_t = 500, value_parser = subscribers())]
+    subscribers: u64,
     #[command(flatten)]
     #[serde(flatten)]
     pub(super) load: Load,
@@ -36,9 +39,6 @@ pub(crate) struct Streams {
     #[command(flatten)]
     #[serde(flatten)]
     pub(super) aim: Aim,
-    /// Streams that are open, spread over rooms and nodes
-    #[arg(long, value_name = "N", default_value_t = 500, value_parser = subscribers())]
-    subscribers: u64,
 }
 
 impl Streams {
@@ -78,6 +78,9 @@ https://zulip.readthedocs.io/en/stable/subsystems/performance.html";
 #[derive(Debug, clap::Args, Serialize)]
 #[command(after_help = MIXED_EXAMPLES)]
 pub(crate) struct Mixed {
+    /// Streams that are open meanwhile, spread over rooms and nodes
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = subscribers())]
+    subscribers: u64,
     #[command(flatten)]
     #[serde(flatten)]
     pub(super) load: Load,
@@ -90,9 +93,6 @@ pub(crate) struct Mixed {
     #[command(flatten)]
     #[serde(flatten)]
     pub(super) aim: Aim,
-    /// Streams that are open meanwhile, spread over rooms and nodes
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = subscribers())]
-    subscribers: u64,
 }
 
 impl Mixed {
