@@ -9,10 +9,10 @@
 //! | file | what |
 //! |---|---|
 //! | this one | what a node knows of its leader's death |
-//! | [`inbound`] | the connections that others keep to this node |
-//! | [`watch`] | how the death is noticed |
-//! | [`decision`] | whether enough nodes have noticed it, and who is to lead: pure |
-//! | [`replace`] | asking the others, and campaigning |
+//! | `inbound` | the connections that others keep to this node |
+//! | `watch` | how the death is noticed |
+//! | `decision` | whether enough nodes have noticed it, and who is to lead: pure |
+//! | `replace` | asking the others, and campaigning |
 
 mod decision;
 mod inbound;
