@@ -18,6 +18,7 @@ pub mod hostile;
 pub mod http;
 pub mod irc;
 pub mod load;
+pub mod measure;
 pub mod nemesis;
 pub mod raw;
 pub mod run;
