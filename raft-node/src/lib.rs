@@ -19,7 +19,7 @@ pub mod descriptors;
 pub mod disk;
 pub mod expiry;
 pub mod failover;
-pub mod heap;
+mod heap;
 pub mod join;
 pub mod leadership;
 pub mod log_store;

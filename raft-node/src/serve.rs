@@ -22,7 +22,6 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::wall_ms;
 use crate::config::Config;
 use crate::descriptors;
-use crate::heap;
 use crate::metrics::Metrics;
 use crate::node::NodeCore;
 use crate::peers::transport::Tcp;
@@ -88,7 +87,6 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let core = start(&config, Box::new(peer_listener), parts, stop_peers.clone()).await?;
     let _hang_watch = HangWatch::start(log.clone(), parts_fatal)?;
     tokio::spawn(show_metrics(core.clone(), metrics, log.clone(), node_dir.clone()));
-    tokio::spawn(heap::give_back());
     let stop_http = CancellationToken::new();
     let api = ApiConfig {
         registry,
