@@ -26,6 +26,9 @@ pub trait Replica: Send + Sync + 'static {
     /// What this node knows of itself and its leader, without IO: cheap enough for every answer.
     fn status(&self) -> NodeStatus;
 
+    /// Whether the leader is known and this node has applied what was committed when it was asked; if not, why.
+    fn readiness(&self) -> Result<(), String>;
+
     /// The cluster as this node sees it; asks the other nodes for their part, within the deadline.
     fn cluster(&self, deadline: Instant) -> BoxFuture<'_, ClusterStatus>;
 
@@ -198,8 +201,6 @@ pub struct NodeStatus {
     pub state: RaftState,
     /// The state that this node holds now.
     pub position: Position,
-    /// The leader is known and this node has applied what was committed when it asked.
-    pub ready: Result<(), String>,
     /// The replicated clock as this node reckons it now: where it stood when something was last applied, and
     /// the time since by the node's own clock. Time without a leader is counted here and not there, so what is
     /// left of a ttl is never shown longer for it.

@@ -58,26 +58,26 @@ impl<S: StateStore> NodeCore<S> {
     /// Called for each heartbeat of a leader that a majority has lately answered.
     pub fn heard_from_leader(&self, vote: &Vote) {
         // A deposed leader's stragglers are no sign of the one that was elected after it.
-        if vote.committed && *vote >= self.raft.server_metrics().borrow_watched().vote {
+        if vote.committed && *vote >= self.server.borrow_watched().vote {
             self.contact.heard();
         }
     }
 
     /// The leader that openraft knows, however long ago it was heard from.
     pub(crate) fn leader_hint(&self) -> Option<u64> {
-        self.raft.server_metrics().borrow_watched().current_leader
+        self.server.borrow_watched().current_leader
     }
 
     /// For whom this node has voted last, or who leads.
     pub(crate) fn vote(&self) -> log::Vote {
-        to_stored_vote(self.raft.server_metrics().borrow_watched().vote)
+        to_stored_vote(self.server.borrow_watched().vote)
     }
 
     /// The greatest term that this node knows.
     pub(crate) fn term(&self) -> u64 {
         // In a function of its own, so that the borrow ends with it: a second borrow beside it, while the core
         // waits to write, would block both for ever.
-        self.raft.server_metrics().borrow_watched().vote.leader_id.term
+        self.server.borrow_watched().vote.leader_id.term
     }
 
     pub(crate) fn leads(&self) -> bool {
@@ -100,13 +100,14 @@ impl<S: StateStore> NodeCore<S> {
 
     /// Whether this node, if it leads, was lately answered by a majority.
     pub fn holds_lease(&self) -> bool {
-        let membership = self.raft.server_metrics().borrow_watched().membership_config.clone();
-        if membership.voter_ids().eq([self.book.id]) {
+        let membership = self.server.borrow_watched().membership_config.clone();
+        // Not through `voter_ids`, which builds a set: this is asked for each answer's headers.
+        let mut voters = membership.membership().get_joint_config().iter().flatten().peekable();
+        if voters.peek().is_some() && voters.all(|voter| *voter == self.book.id) {
             // The only voter is its own majority.
             return true;
         }
-        let metrics = self.raft.data_metrics();
-        let acked = metrics.borrow_watched().last_quorum_acked;
+        let acked = self.data.borrow_watched().last_quorum_acked;
         acked.is_some_and(|acked| acked.elapsed() <= self.contact.lease)
     }
 

@@ -40,7 +40,7 @@ use crate::read_index::{ReadIndex, ReadIndexError};
 use crate::state_hashes::StateHashes;
 use crate::state_machine::{AppliedNow, Machine};
 use crate::status::to_api_state;
-use crate::types::{TypeConfig, to_stored_log_id};
+use crate::types::{DataMetrics, ServerMetrics, TypeConfig, to_stored_log_id};
 use crate::versions::Supported;
 use crate::watchers::Watchers;
 
@@ -59,6 +59,10 @@ const CATCH_UP_WITHIN: Duration = Duration::from_secs(5);
 pub struct NodeCore<S: StateStore> {
     pub book: Arc<PeerBook>,
     pub raft: Raft<S>,
+    /// Kept, because each request looks at it several times: to ask openraft for it anew is to count a receiver in and out.
+    pub server: ServerMetrics,
+    /// The same.
+    pub data: DataMetrics,
     pub state: S,
     pub pool: Arc<Pool>,
     pub applied: watch::Receiver<AppliedNow>,
@@ -367,13 +371,16 @@ impl<S: StateStore> Replica for NodeCore<S> {
             leader: self.live_leader(),
             term,
             state: to_api_state(self.raft_state()),
-            ready: self.readiness(),
             elapsed_ms: applied.reckoned_ms(),
             home: Home {
                 node: self.book.id,
                 run: self.run,
             },
         }
+    }
+
+    fn readiness(&self) -> Result<(), String> {
+        NodeCore::readiness(self)
     }
 
     fn cluster(&self, deadline: std::time::Instant) -> BoxFuture<'_, ClusterStatus> {

@@ -150,6 +150,8 @@ pub async fn start<L: LogStore, S: StateStore>(
         let reads = ReadIndex::start(round, on_fatal.clone());
         NodeCore {
             book,
+            server: raft.server_metrics(),
+            data: raft.data_metrics(),
             raft,
             state,
             pool,

@@ -19,7 +19,7 @@ const READY_LAG_ENTRIES: u64 = 1024;
 
 impl<S: StateStore> NodeCore<S> {
     pub fn raft_state(&self) -> NodeState {
-        match self.raft.server_metrics().borrow_watched().state {
+        match self.server.borrow_watched().state {
             ServerState::Leader => NodeState::Leader,
             ServerState::Candidate => NodeState::Candidate,
             ServerState::Learner => NodeState::Learner,
@@ -55,8 +55,7 @@ impl<S: StateStore> NodeCore<S> {
         if self.live_leader().is_none() {
             return Err("no leader is known".to_owned());
         }
-        let metrics = self.raft.data_metrics();
-        let committed = metrics.borrow_watched().local_committed.map_or(0, |id| id.index);
+        let committed = self.data.borrow_watched().local_committed.map_or(0, |id| id.index);
         let applied = self.applied.borrow().index();
         if applied + READY_LAG_ENTRIES < committed {
             return Err(format!("it has applied {applied} of {committed} committed entries"));
@@ -65,7 +64,7 @@ impl<S: StateStore> NodeCore<S> {
     }
 
     pub(crate) async fn cluster_status(&self, deadline: Instant) -> ClusterStatus {
-        let membership = self.raft.server_metrics().borrow_watched().membership_config.clone();
+        let membership = self.server.borrow_watched().membership_config.clone();
         let voters: Vec<u64> = membership.voter_ids().collect();
         let members = self.book.members();
         let within = deadline.saturating_duration_since(Instant::now()).min(STATUS_TIMEOUT);

@@ -5,6 +5,8 @@ use std::fmt;
 use bincode::{Decode, Encode};
 use bytes::Bytes;
 use openraft::impls::leader_id_adv::LeaderId;
+use openraft::metrics::{RaftDataMetrics, RaftServerMetrics};
+use openraft::type_config::alias::WatchReceiverOf;
 use quorate_state_machine::Outcome;
 use quorate_storage::log;
 
@@ -24,6 +26,10 @@ pub type Entry = openraft::Entry<LeaderId<u64, u64>, EntryPayload>;
 pub type EntryPayload = openraft::EntryPayload<Payload, u64, Member>;
 pub type Membership = openraft::Membership<u64, Member>;
 pub type StoredMembership = openraft::StoredMembership<LeaderId<u64, u64>, u64, Member>;
+/// What openraft's core tells of who leads, for whom it voted, and who belongs to the cluster.
+pub type ServerMetrics = WatchReceiverOf<TypeConfig, RaftServerMetrics<TypeConfig>>;
+/// What it tells of how far everybody is.
+pub type DataMetrics = WatchReceiverOf<TypeConfig, RaftDataMetrics<TypeConfig>>;
 pub type AppendRequest = openraft::raft::AppendEntriesRequest<TypeConfig>;
 
 /// An encoded `PackedEntry`: the bytes that go to the log, to the peers and to apply, encoded once.

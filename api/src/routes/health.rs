@@ -54,10 +54,10 @@ pub(super) async fn ready(call: Call) -> Result<Response, Problem> {
     if call.app.closing.is_cancelled() {
         return Err(Problem::new(Kind::ShuttingDown, "this node is shutting down"));
     }
-    let status = call.app.replica.status();
-    if let Err(reason) = status.ready {
+    if let Err(reason) = call.app.replica.readiness() {
         return Err(Problem::new(Kind::NotReady, reason));
     }
+    let status = call.app.replica.status();
     let mut text = "ready\n".to_owned();
     if verbose {
         let leader = status

@@ -147,10 +147,7 @@ async fn the_node_itself() {
     node.replica
         .set_status(|status| (status.state, status.leader) = (RaftState::Follower, Some(2)));
     node.get("/leader").await.problem(503, "not_ready");
-    node.replica.set_status(|status| {
-        status.leader = None;
-        status.ready = Err("no leader is known".to_owned());
-    });
+    node.replica.set_status(|status| status.leader = None);
     node.get("/leader").await.problem(503, "no_leader");
     let problem = node.get("/readyz").await.problem(503, "not_ready");
     assert_eq!(problem["detail"], "no leader is known");

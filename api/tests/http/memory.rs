@@ -85,7 +85,6 @@ impl MemoryReplica {
             state: RaftState::Leader,
             // Set for each answer from the state.
             position: Position::after(Epoch::FIRST, SpaceId::MAIN, Revision(0)),
-            ready: Ok(()),
             elapsed_ms: 0,
             home: Home { node: 1, run: RunId(1) },
         };
@@ -300,6 +299,11 @@ impl Replica for MemoryReplica {
             elapsed_ms: self.elapsed_ms.load(Ordering::Relaxed),
             ..self.status.lock().unwrap().clone()
         }
+    }
+
+    fn readiness(&self) -> Result<(), String> {
+        let leader = self.status.lock().unwrap().leader;
+        leader.map(|_| ()).ok_or_else(|| "no leader is known".to_owned())
     }
 
     fn cluster(&self, _deadline: Instant) -> BoxFuture<'_, ClusterStatus> {

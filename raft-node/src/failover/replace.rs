@@ -98,7 +98,7 @@ impl<S: StateStore> NodeCore<S> {
     }
 
     async fn replace_once(&self, leader: Vote) {
-        let membership = self.raft.server_metrics().borrow_watched().membership_config.clone();
+        let membership = self.server.borrow_watched().membership_config.clone();
         let configs = membership.get_joint_config();
         if !configs.iter().any(|voters| voters.contains(&self.book.id)) {
             return;

@@ -360,9 +360,7 @@ fn replica(route: &Route) -> Vec<Case> {
     }
     let status = |status, code, fault| Case::new(status, code, route.sound.clone()).with(Fault::Status(fault));
     match route.pattern {
-        "/readyz" => cases.push(status(503, "not_ready", |status| {
-            status.ready = Err("behind".to_owned())
-        })),
+        "/readyz" => cases.push(status(503, "not_ready", |status| status.leader = None)),
         "/leader" => {
             cases.push(status(503, "no_leader", |status| status.leader = None));
             cases.push(status(503, "not_ready", |status| {
