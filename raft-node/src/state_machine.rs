@@ -11,7 +11,7 @@ use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
 use quorate_state_machine::apply::Response;
 use quorate_state_machine::planted::{Bug, dedup_rows, is_planted};
 use quorate_state_machine::{
-    Envelope, Epoch, Fatal, Outcome, Overlay, PackedEntry, Revision, SpaceId, View, apply, query,
+    Envelope, Epoch, Fatal, Outcome, Overlay, PackedEntry, Revision, RowCache, SpaceId, View, apply, query,
 };
 use quorate_storage::state::{Applied, StateStore};
 use quorate_storage::{FatalHook, log};
@@ -74,6 +74,8 @@ pub struct Machine<S> {
     removed: watch::Sender<Removed>,
     applied: watch::Sender<AppliedNow>,
     watchers: Arc<Watchers>,
+    /// Of the state as it was last written.
+    cache: RowCache,
     metrics: ApplyMetrics,
     versions: Supported,
     on_fatal: FatalHook,
@@ -105,6 +107,7 @@ impl<S: StateStore> Machine<S> {
             membership,
             applied: watch::Sender::new(now),
             watchers,
+            cache: RowCache::default(),
             metrics,
             versions,
             on_fatal,
@@ -169,8 +172,9 @@ impl<S: StateStore> Machine<S> {
                     .advance(StoredMembership::new(Some(entry.log_id), membership.clone()));
             }
         }
-        let (outcomes, changes, now) = self.state.read(|view| {
-            let mut overlay = Overlay::new(view);
+        let cache = std::mem::take(&mut self.cache);
+        let (outcomes, (changes, cache), now) = self.state.read(|view| {
+            let mut overlay = Overlay::with_cache(view, cache);
             let mut outcomes = Vec::with_capacity(batch.len());
             for (entry, _) in &batch {
                 outcomes.push(match &entry.payload {
@@ -179,13 +183,14 @@ impl<S: StateStore> Machine<S> {
                 });
             }
             let now = standing(&overlay, Some(last)).map_err(io::Error::other)?;
-            io::Result::Ok((outcomes, overlay.into_changes(), now))
+            io::Result::Ok((outcomes, overlay.into_changes_and_cache(), now))
         })?;
         let applied = Applied {
             last: Some(last),
             membership: self.membership.encode(),
         };
         self.state.write(changes, &applied).map_err(io::Error::other)?;
+        self.cache = cache;
         self.last = Some(last);
         self.metrics
             .observe(batch.len(), outcomes.iter().map(Vec::len).sum(), start.elapsed());
@@ -209,7 +214,7 @@ impl<S: StateStore> Machine<S> {
 
     fn apply_packed<V: View>(&self, overlay: &mut Overlay<V>, bytes: &[u8]) -> io::Result<Vec<Outcome>> {
         let entry = PackedEntry::decode(bytes).map_err(io::Error::other)?;
-        let apply_one = |command: &Vec<u8>| {
+        let apply_one = |command: &[u8]| {
             let envelope = Envelope::decode(command).map_err(io::Error::other)?;
             let outcome = apply(overlay, entry.meta, envelope).map_err(io::Error::other)?;
             // At once: what follows in the log may be nothing that this build could read.
@@ -218,7 +223,7 @@ impl<S: StateStore> Machine<S> {
             }
             Ok(outcome)
         };
-        entry.commands.iter().map(apply_one).collect()
+        entry.commands.into_iter().map(apply_one).collect()
     }
 
     /// A node that cannot follow its cluster to a version ends, and leaves its state as it was.
@@ -297,6 +302,7 @@ impl<S: StateStore> RaftStateMachine<TypeConfig> for Machine<S> {
 
     async fn install_snapshot(&mut self, _meta: &SnapshotMeta, snapshot: SnapshotFiles) -> io::Result<()> {
         let state = self.state.clone();
+        self.cache = RowCache::default();
         let applied = run_blocking(move || state.install(snapshot.path())).await?;
         if is_planted(Bug::DedupMissingFromSnapshot) {
             let rows = vec![dedup_rows(SpaceId::MAIN)];

@@ -1,7 +1,11 @@
 //! The one place that knows bincode: every stored value and every frame starts with a kind and a
 //! version. Decoding is bounded and never panics on damaged bytes.
 
-use bincode::{Decode, Encode};
+use std::cell::RefCell;
+
+use bincode::enc::write::Writer;
+use bincode::error::EncodeError;
+use bincode::{BorrowDecode, Decode, Encode};
 
 /// What a stored value or a frame is. Tags are never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,8 +60,12 @@ pub struct DecodeError {
 /// No value is larger: 64 MiB is well above a full entry (4 MiB) and a full append (16 MiB).
 pub const VALUE_BYTES_MAX: usize = 64 << 20;
 
-/// Most rows fit without growing the buffer.
-const ENCODED_BYTES_TYPICAL: usize = 64;
+/// What a thread keeps of memory to encode in: more than a message of the usual kind needs.
+const SCRATCH_BYTES_MAX: usize = 64 << 10;
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 fn config() -> impl bincode::config::Config {
     bincode::config::standard().with_limit::<VALUE_BYTES_MAX>()
@@ -65,15 +73,43 @@ fn config() -> impl bincode::config::Config {
 
 /// `kind`, `version`, then the value.
 pub fn encode<T: Encode>(kind: Kind, version: u8, value: &T) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(ENCODED_BYTES_TYPICAL);
-    bytes.extend_from_slice(&[kind as u8, version]);
-    bincode::encode_into_std_write(value, &mut bytes, config()).expect("encoding into memory cannot fail");
-    bytes
+    // A buffer that grows field by field would be allocated several times for each value.
+    SCRATCH.with_borrow_mut(|scratch| {
+        scratch.clear();
+        scratch.extend_from_slice(&[kind as u8, version]);
+        bincode::encode_into_writer(value, Appending(scratch), config()).expect("encoding into memory cannot fail");
+        if scratch.capacity() > SCRATCH_BYTES_MAX {
+            return std::mem::take(scratch);
+        }
+        scratch.as_slice().to_vec()
+    })
+}
+
+struct Appending<'a>(&'a mut Vec<u8>);
+
+impl Writer for Appending<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
 }
 
 /// Decodes a value of exactly this kind and version; trailing bytes are an error.
 pub fn decode<T: Decode<()>>(kind: Kind, version: u8, bytes: &[u8]) -> Result<T, DecodeError> {
-    let (value, rest) = decode_prefix(kind, version, bytes)?;
+    whole(kind, decode_prefix(kind, version, bytes)?)
+}
+
+/// The same of a value whose bytes stay where they lie.
+pub fn borrow_decode<'a, T: BorrowDecode<'a, ()>>(kind: Kind, version: u8, bytes: &'a [u8]) -> Result<T, DecodeError> {
+    let rest = body(kind, version, bytes)?;
+    let (value, used) = bincode::borrow_decode_from_slice(rest, config()).map_err(|error| DecodeError {
+        kind,
+        reason: error.to_string(),
+    })?;
+    whole(kind, (value, rest.len() - used))
+}
+
+fn whole<T>(kind: Kind, (value, rest): (T, usize)) -> Result<T, DecodeError> {
     if rest != 0 {
         return Err(DecodeError {
             kind,
@@ -86,12 +122,19 @@ pub fn decode<T: Decode<()>>(kind: Kind, version: u8, bytes: &[u8]) -> Result<T,
 /// Decodes the first fields of a value of this kind and version, and says how many bytes follow:
 /// for searches that look at many rows and need little of each.
 pub fn decode_prefix<T: Decode<()>>(kind: Kind, version: u8, bytes: &[u8]) -> Result<(T, usize), DecodeError> {
+    let rest = body(kind, version, bytes)?;
+    let (value, used) = bincode::decode_from_slice(rest, config()).map_err(|error| DecodeError {
+        kind,
+        reason: error.to_string(),
+    })?;
+    Ok((value, rest.len() - used))
+}
+
+/// What follows kind and version, if they are these.
+fn body(kind: Kind, version: u8, bytes: &[u8]) -> Result<&[u8], DecodeError> {
     let fail = |reason: String| DecodeError { kind, reason };
     match bytes {
-        [k, v, rest @ ..] if *k == kind as u8 && *v == version => {
-            let (value, used) = bincode::decode_from_slice(rest, config()).map_err(|error| fail(error.to_string()))?;
-            Ok((value, rest.len() - used))
-        }
+        [k, v, rest @ ..] if *k == kind as u8 && *v == version => Ok(rest),
         [k, v, ..] => Err(fail(format!("found kind {k} version {v}, expected version {version}"))),
         _ => Err(fail("too short".to_owned())),
     }

@@ -1,7 +1,7 @@
 //! What goes into the log. An entry packs many commands; each travels in an envelope that says who
 //! asks and under which conditions, because that is decided in apply and nowhere else.
 
-use bincode::{Decode, Encode};
+use bincode::{BorrowDecode, Decode, Encode};
 
 use crate::codec::{self, DecodeError, Kind};
 use crate::entity::{Role, RoomKind};
@@ -18,22 +18,22 @@ pub struct EntryMeta {
 
 /// One Raft entry: commands that were already encoded (see [`crate::codec`]) where they arrived,
 /// so that packing and forwarding copy bytes and encode nothing twice.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub struct PackedEntry {
+#[derive(Debug, Clone, PartialEq, Eq, Encode, BorrowDecode)]
+pub struct PackedEntry<'a> {
     pub meta: EntryMeta,
     /// Each is an encoded [`Envelope`].
-    pub commands: Vec<Vec<u8>>,
+    pub commands: Vec<&'a [u8]>,
 }
 
-impl PackedEntry {
+impl<'a> PackedEntry<'a> {
     const VERSION: u8 = 1;
 
     pub fn encode(&self) -> Vec<u8> {
         codec::encode(Kind::PackedEntry, Self::VERSION, self)
     }
 
-    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        codec::decode(Kind::PackedEntry, Self::VERSION, bytes)
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        codec::borrow_decode(Kind::PackedEntry, Self::VERSION, bytes)
     }
 
     /// An entry that changes nothing and marks a place in the log.

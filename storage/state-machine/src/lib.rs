@@ -23,6 +23,7 @@ pub mod planted;
 pub mod query;
 mod read;
 pub mod rejection;
+mod row_cache;
 mod rows;
 pub mod version;
 pub mod view;
@@ -39,5 +40,6 @@ pub use ids::{
 pub use memory::{Memory, MemoryView, state_hash};
 pub use query::{Answer, Page, Query, query};
 pub use rejection::{Code, Fatal, Rejection};
+pub use row_cache::RowCache;
 pub use version::{VERSION_MAX, VERSION_MIN};
 pub use view::{Change, Overlay, View};

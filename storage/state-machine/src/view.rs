@@ -7,6 +7,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::rejection::Fatal;
+use crate::row_cache::RowCache;
 
 /// A key and its value.
 pub type Pair = (Vec<u8>, Vec<u8>);
@@ -52,13 +53,6 @@ pub enum Change {
     },
 }
 
-/// The base's answers that an overlay remembers. Commands of one entry mostly read the same few
-/// rows (the caller, the room, his membership), and an entry is bounded, so this bound is only
-/// reached by imports; when it is full, further answers are just not remembered.
-const CACHED_ROWS_MAX: usize = 4096;
-/// Larger values are not remembered: what apply reads again and again is small.
-const CACHED_VALUE_BYTES_MAX: usize = 1024;
-
 /// A view with writes on top. Apply reads what earlier commands of the same entry wrote, and a
 /// refused command is rolled back to its savepoint.
 ///
@@ -76,7 +70,7 @@ pub struct Overlay<V> {
     /// How many savepoints are open. Without any, nothing is noted in `undo`.
     open: usize,
     /// What the base answered. Never stale, because the base does not change.
-    cache: RefCell<BTreeMap<Vec<u8>, Option<Vec<u8>>>>,
+    cache: RefCell<RowCache>,
 }
 
 #[derive(Debug)]
@@ -104,13 +98,18 @@ pub struct Savepoint {
 
 impl<V: View> Overlay<V> {
     pub fn new(base: V) -> Self {
+        Self::with_cache(base, RowCache::default())
+    }
+
+    /// With what is known of the base already.
+    pub fn with_cache(base: V, cache: RowCache) -> Self {
         Self {
             base,
             writes: BTreeMap::new(),
             ranges: BTreeMap::new(),
             undo: Vec::new(),
             open: 0,
-            cache: RefCell::new(BTreeMap::new()),
+            cache: RefCell::new(cache),
         }
     }
 
@@ -213,6 +212,11 @@ impl<V: View> Overlay<V> {
     /// The changes to write, in order, as one atomic batch: the ranges first, then one change for
     /// each key that was written, in key order.
     pub fn into_changes(self) -> Vec<Change> {
+        self.into_changes_and_cache().0
+    }
+
+    /// The same, and what is known of the base after they are written.
+    pub fn into_changes_and_cache(self) -> (Vec<Change>, RowCache) {
         let ranges = self
             .ranges
             .into_iter()
@@ -221,7 +225,10 @@ impl<V: View> Overlay<V> {
             Some(value) => Change::Put { key, value },
             None => Change::Delete { key },
         });
-        ranges.chain(writes).collect()
+        let changes: Vec<Change> = ranges.chain(writes).collect();
+        let mut cache = self.cache.into_inner();
+        cache.follow(&changes);
+        (changes, cache)
     }
 
     /// Sets what `writes` holds for the key (None: nothing) and notes how to take it back.
@@ -261,10 +268,7 @@ impl<V: View> View for Overlay<V> {
             return Ok(value.clone());
         }
         let value = self.base.get(key)?;
-        let mut cache = self.cache.borrow_mut();
-        if cache.len() < CACHED_ROWS_MAX && value.as_ref().is_none_or(|value| value.len() <= CACHED_VALUE_BYTES_MAX) {
-            cache.insert(key.to_vec(), value.clone());
-        }
+        self.cache.borrow_mut().remember(key, &value);
         Ok(value)
     }
 

@@ -567,10 +567,11 @@ fn entries() {
             elapsed_ms: 1,
             wall_ms: 300,
         },
-        commands: vec![vec![1, 2], vec![]],
+        commands: vec![&[1, 2], &[]],
     };
-    assert_eq!(hex(&entry.encode()), "020101fb2c010202010200");
-    assert_eq!(PackedEntry::decode(&entry.encode()).unwrap(), entry);
+    let bytes = entry.encode();
+    assert_eq!(hex(&bytes), "020101fb2c010202010200");
+    assert_eq!(PackedEntry::decode(&bytes).unwrap(), entry);
 }
 
 #[test]

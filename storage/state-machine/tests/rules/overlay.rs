@@ -2,7 +2,7 @@
 //! a state does that was written directly, and leaves the changes that make its base that state.
 
 use proptest::prelude::*;
-use quorate_state_machine::{Change, Memory, Overlay, View};
+use quorate_state_machine::{Change, Memory, Overlay, RowCache, View};
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -40,9 +40,16 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// What an overlay leaves, and the model of it.
+struct Left {
+    changes: Vec<Change>,
+    cache: RowCache,
+    model: Memory,
+}
+
 /// Runs the steps over both; the overlay lies on `base`, which holds what `model` does.
-fn same<V: View>(base: V, mut model: Memory, steps: Vec<Step>) -> Result<(Vec<Change>, Memory), TestCaseError> {
-    let mut overlay = Overlay::new(base);
+fn same<V: View>(base: V, cache: RowCache, mut model: Memory, steps: Vec<Step>) -> Result<Left, TestCaseError> {
+    let mut overlay = Overlay::with_cache(base, cache);
     let mut savepoints = Vec::new();
     for step in steps {
         match step {
@@ -87,7 +94,8 @@ fn same<V: View>(base: V, mut model: Memory, steps: Vec<Step>) -> Result<(Vec<Ch
             }
         }
     }
-    Ok((overlay.into_changes(), model))
+    let (changes, cache) = overlay.into_changes_and_cache();
+    Ok(Left { changes, cache, model })
 }
 
 fn memory(pairs: Vec<(Vec<u8>, Vec<u8>)>) -> Memory {
@@ -107,21 +115,49 @@ proptest! {
     #[test]
     fn an_overlay_is_the_same_as_writing_at_once(
         pairs in proptest::collection::vec((key(), proptest::collection::vec(any::<u8>(), 0..2)), 0..20),
-        steps in proptest::collection::vec(step(), 0..40),
+        entries in proptest::collection::vec(proptest::collection::vec(step(), 0..30), 1..4),
     ) {
         let mut base = memory(pairs);
-        let (changes, model) = same(base.snapshot(), base.clone(), steps)?;
-        // One change for each key, and ranges before what is written into them.
-        let written: Vec<&Vec<u8>> = changes
-            .iter()
-            .filter_map(|change| match change {
-                Change::Put { key, .. } | Change::Delete { key } => Some(key),
-                Change::DeleteRange { .. } => None,
-            })
-            .collect();
-        prop_assert!(written.is_sorted_by(|a, b| a < b));
-        base.write(changes);
-        prop_assert_eq!(base, model);
+        let mut remembered = RowCache::default();
+        for steps in entries {
+            let Left { changes, cache, model } = same(base.snapshot(), remembered, base.clone(), steps)?;
+            // One change for each key, and ranges before what is written into them.
+            let written: Vec<&Vec<u8>> = changes
+                .iter()
+                .filter_map(|change| match change {
+                    Change::Put { key, .. } | Change::Delete { key } => Some(key),
+                    Change::DeleteRange { .. } => None,
+                })
+                .collect();
+            prop_assert!(written.is_sorted_by(|a, b| a < b));
+            base.write(changes);
+            prop_assert_eq!(&base, &model);
+            // What was read in this entry is known in the next.
+            remembered = cache;
+        }
+    }
+
+    /// Also what is too large to be remembered any more, and what is more than is remembered.
+    #[test]
+    fn what_is_remembered_is_what_is_there(
+        writes in proptest::collection::vec((0..6000u16, prop_oneof![Just(0), Just(10), Just(2000)]), 0..40),
+    ) {
+        let mut base = Memory::new();
+        let mut remembered = RowCache::default();
+        for (number, bytes) in writes {
+            let key = |number: u16| number.to_be_bytes().to_vec();
+            let mut overlay = Overlay::with_cache(base.snapshot(), remembered);
+            for other in (0..6000u16).step_by(97).chain([number]) {
+                prop_assert_eq!(overlay.get(&key(other)).unwrap(), base.get(&key(other)).unwrap());
+            }
+            match bytes {
+                0 => overlay.delete(key(number)),
+                bytes => overlay.put(key(number), vec![7; bytes]),
+            }
+            let (changes, cache) = overlay.into_changes_and_cache();
+            base.write(changes);
+            remembered = cache;
+        }
     }
 
     #[test]
@@ -148,6 +184,6 @@ proptest! {
         }
         // Also as a trait object: the state may be RocksDB or memory.
         let view: &dyn View = &overlay;
-        same(view, model, above)?;
+        same(view, RowCache::default(), model, above)?;
     }
 }

@@ -156,7 +156,7 @@ proptest! {
         // A snapshot travels as pairs.
         let view = first.memory.snapshot();
         let pairs: Vec<_> = view.iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect();
-        let mut rest = World { memory: pairs.into_iter().collect::<MemoryView>().restore() };
+        let mut rest = World::of(pairs.into_iter().collect::<MemoryView>().restore());
         let after = run(&mut rest, &entries[cut..]);
         prop_assert_eq!(rest.hash(), all.hash());
         prop_assert_eq!(rest.memory, all.memory);
@@ -378,8 +378,10 @@ proptest! {
     #[test]
     fn what_goes_into_the_log_comes_out(entries in history(), lone in envelope()) {
         for (meta, commands) in entries {
-            let packed = PackedEntry { meta, commands: commands.iter().map(Envelope::encode).collect() };
-            let unpacked = PackedEntry::decode(&packed.encode()).unwrap();
+            let encoded: Vec<Vec<u8>> = commands.iter().map(Envelope::encode).collect();
+            let packed = PackedEntry { meta, commands: encoded.iter().map(Vec::as_slice).collect() };
+            let bytes = packed.encode();
+            let unpacked = PackedEntry::decode(&bytes).unwrap();
             prop_assert_eq!(&unpacked, &packed);
             let decoded: Vec<_> = unpacked.commands.iter().map(|bytes| Envelope::decode(bytes).unwrap()).collect();
             prop_assert_eq!(decoded, commands);

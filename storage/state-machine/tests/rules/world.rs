@@ -2,25 +2,35 @@
 
 use quorate_state_machine::query::{Answered, QueryBody};
 use quorate_state_machine::{
-    Caller, Command, Conditions, EntryMeta, Envelope, Memory, Outcome, Overlay, Query, SpaceId, apply, query,
+    Caller, Command, Conditions, EntryMeta, Envelope, Memory, Outcome, Overlay, Query, RowCache, SpaceId, apply, query,
     state_hash,
 };
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct World {
     pub(crate) memory: Memory,
+    /// As on a node, one entry knows what those before it have read.
+    cache: RowCache,
 }
 
 impl World {
+    pub(crate) fn of(memory: Memory) -> Self {
+        Self {
+            memory,
+            ..Self::default()
+        }
+    }
+
     /// Applies the commands as one entry: one overlay, one write.
     pub(crate) fn entry(&mut self, meta: EntryMeta, commands: &[Envelope]) -> Vec<Outcome> {
-        let mut state = Overlay::new(self.memory.snapshot());
+        let mut state = Overlay::with_cache(self.memory.snapshot(), std::mem::take(&mut self.cache));
         let outcomes = commands
             .iter()
             .map(|command| apply(&mut state, meta, command.clone()).unwrap())
             .collect();
-        let changes = state.into_changes();
+        let (changes, cache) = state.into_changes_and_cache();
         self.memory.write(changes);
+        self.cache = cache;
         outcomes
     }
 
