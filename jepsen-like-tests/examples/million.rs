@@ -35,7 +35,11 @@ async fn main() -> Result<()> {
         Err(_) => LINES,
     };
     let cluster = Cluster::options().start().await?;
-    println!("Commit {}, {}; three nodes and the client share them.\n", commit(), machine()?);
+    println!(
+        "Commit {}, {}; three nodes and the client share them.\n",
+        commit(),
+        machine()?
+    );
     let rest = memory(&cluster).await?;
 
     let log = cluster.folder().join("2008-12-11_01.raw.txt");
@@ -126,4 +130,3 @@ async fn pages(cluster: &Cluster, node: u64, path: &str) -> Result<(f64, f64)> {
     times.sort_by(f64::total_cmp);
     Ok((times[REQUESTS / 2], times[REQUESTS * 99 / 100]))
 }
-
