@@ -84,6 +84,26 @@ async fn messages_are_sent_counted_and_read_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_are_sent_over_websockets() {
+    let cluster = Cluster::options().start().await.unwrap();
+    let rooms = "--rooms 3 --members 2 --cleanup";
+    for line in [
+        "send --over ws --clients 12 --connections 2",
+        "send --over ws --rate 100 --keyed --nodes leader",
+        "batch --over ws --size 7 --clients 2 --keyed",
+    ] {
+        let printed = measured(&cluster, &format!("{line} {rooms}")).await;
+        let kind = line.split(' ').next().unwrap();
+        assert!(timed(&printed, kind).unwrap() > 0, "{printed}");
+        let back = &printed["read_back"];
+        assert!(
+            back["asked"].as_u64().unwrap() > 0 && back["asked"] == back["held"],
+            "{printed}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_sent_before_is_read() {
     let cluster = Cluster::options().start().await.unwrap();
     let rooms = "--clients 4 --rooms 2 --messages 60 --cleanup";
@@ -184,6 +204,7 @@ async fn a_bench_that_makes_no_sense_ends_with_2_and_one_that_reaches_nobody_wit
     for line in [
         "send --clients 0",
         "send --idempotency-key k",
+        "send --over ws --http 2",
         "streams --message-bytes 15",
         "failover --transfer --rate 5",
         "locks --owners 5000",

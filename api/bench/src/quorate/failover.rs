@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use super::http::Http;
-use super::sends::{Placed, Senders};
+use super::sends::{Door, Placed, Senders};
 use super::stage::Stage;
 use crate::live::Live;
 use crate::plan::RATE_MAX;
@@ -180,7 +180,7 @@ impl Failover {
         );
         let board = Arc::new(Board {
             // With keys nothing would be gained: nothing is repeated.
-            senders: Senders::new(self.http.clone(), self.stage.clone(), false, false),
+            senders: Senders::new(Door::Http(self.http.clone()), self.stage.clone(), false, false),
             answer_within: self.answer_within,
             live,
             seen: Mutex::new(Seen {

@@ -12,11 +12,16 @@ use reqwest::{Method, StatusCode, Url};
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 
+use super::stage::Stage;
 use crate::plan::CLIENTS_MAX;
 use crate::target::Fault;
 
 /// A node that does not take a connection within this time is not there.
-const CONNECT_WITHIN: Duration = Duration::from_secs(2);
+pub(crate) const CONNECT_WITHIN: Duration = Duration::from_secs(2);
+/// The code of a request for which no node took a connection.
+pub(crate) const NO_CONNECTION: &str = "no_connection";
+/// The code of a request whose connection ended before its answer came.
+pub(crate) const CONNECTION_LOST: &str = "connection_lost";
 /// Everything outside RFC 3986's unreserved characters.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
@@ -125,6 +130,12 @@ impl Http {
         headers
     }
 
+    /// Those of each user as whom clients act.
+    pub(crate) fn headers_by_user(&self, stage: &Stage) -> Vec<HeaderMap> {
+        let users = (0..stage.users()).map(|user| stage.user_of(user));
+        users.map(|user| self.headers(user.as_deref())).collect()
+    }
+
     /// The path, on each node: to be made once and cloned for each request.
     pub(crate) fn urls(&self, path: &str) -> Vec<Url> {
         (0..self.nodes.len()).map(|client| self.url(client, path)).collect()
@@ -191,7 +202,7 @@ fn judge(answer: Answer) -> Result<Bytes, Fault> {
 }
 
 /// A refusal by the code of its problem, or else by its status.
-fn refused(status: StatusCode, body: &[u8]) -> Fault {
+pub(crate) fn refused(status: StatusCode, body: &[u8]) -> Fault {
     match serde_json::from_slice::<Problem>(body) {
         Ok(problem) => Fault::code(problem.code),
         Err(_) => Fault::code(format!("http_{}", status.as_u16())),
@@ -201,9 +212,9 @@ fn refused(status: StatusCode, body: &[u8]) -> Fault {
 /// There is no answer.
 pub(crate) fn lost(error: &reqwest::Error) -> Fault {
     Fault::code(if error.is_connect() {
-        "no_connection"
+        NO_CONNECTION
     } else {
-        "connection_lost"
+        CONNECTION_LOST
     })
 }
 

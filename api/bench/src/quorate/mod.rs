@@ -1,7 +1,8 @@
 //! What `quorate bench` drives: a running cluster, over HTTP, as its users do.
 //!
-//! [`Http`] sends what was prepared and says which code came back; [`Stage`] makes the rooms and members that a
-//! workload needs, and takes them away again. Each workload is a file of its own.
+//! [`Http`] sends what was prepared and says which code came back, [`Sockets`] does so over WebSockets;
+//! [`Stage`] makes the rooms and members that a workload needs, and takes them away again. Each workload is a
+//! file of its own.
 
 mod failover;
 mod http;
@@ -9,6 +10,7 @@ mod locks;
 mod mixed;
 mod reads;
 mod sends;
+mod socket;
 mod stage;
 mod streams;
 mod subscriber;
@@ -19,7 +21,8 @@ pub use http::{Http, Protocol, Wiring};
 pub use locks::{Locks, OWNERS_MAX};
 pub use mixed::Mixed;
 pub use reads::{PagePlace, Pages, Reads};
-pub use sends::{Batches, Sends};
+pub use sends::{Batches, Door, Sends};
+pub use socket::Sockets;
 pub use stage::{MEMBERS_MAX, ROOMS_MAX, Stage, Wanted};
 pub use streams::{Deliveries, StreamReport, Streams};
 

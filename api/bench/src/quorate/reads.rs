@@ -45,9 +45,6 @@ struct Page {
 impl Readers {
     pub(crate) fn new(http: Arc<Http>, stage: Arc<Stage>, level: Level) -> Self {
         let paths = (0..stage.rooms()).map(|room| format!("/v1/rooms/{}/messages", encode(&stage.room(room))));
-        let headers = (0..stage.users())
-            .map(|user| http.headers(stage.user_of(user).as_deref()))
-            .collect();
         Self {
             texts: stage.texts(),
             level: match level {
@@ -55,7 +52,7 @@ impl Readers {
                 Level::Local => "local",
             },
             paths: paths.collect(),
-            headers,
+            headers: http.headers_by_user(&stage),
             http,
             stage,
         }

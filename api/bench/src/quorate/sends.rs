@@ -1,7 +1,9 @@
 //! Messages, one a request or many.
 
+use std::fmt::Write;
 use std::sync::Arc;
 
+use bytes::{BufMut, Bytes, BytesMut};
 use quorate_client::{Error, Level};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Url};
@@ -9,24 +11,76 @@ use serde::Deserialize;
 
 use super::http::{Http, encode, parse};
 use super::scatter;
+use super::socket::Sockets;
 use super::stage::Stage;
-use super::text::Texts;
+use super::text::{Content, Texts};
 use crate::target::{Call, Done, Fault, Target, Unheld};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// Bytes of a frame beside its head and its content: the id, and an idempotency key.
+const FRAME_MORE: usize = 96;
+
+/// By which door requests come in.
+#[derive(Debug, Clone)]
+pub enum Door {
+    /// Each over a connection that it has for itself, or shares by HTTP/2.
+    Http(Arc<Http>),
+    /// Many at a time on each.
+    Sockets(Arc<Sockets>),
+}
 
 /// What is the same for one message and for many: where they go, and who says them.
 #[derive(Debug)]
 pub(crate) struct Senders {
-    http: Arc<Http>,
     pub(crate) stage: Arc<Stage>,
     pub(crate) texts: Texts,
-    /// By room, then by node.
-    urls: Vec<Vec<Url>>,
-    /// By user.
-    headers: Vec<HeaderMap>,
+    way: Way,
     /// Each request has an idempotency key, as those of the client library do.
     keys: Option<u64>,
+}
+
+/// A door, with what is prepared of requests that go by it.
+#[derive(Debug)]
+enum Way {
+    Http {
+        http: Arc<Http>,
+        /// By room, then by node.
+        urls: Vec<Vec<Url>>,
+        /// By user.
+        headers: Vec<HeaderMap>,
+    },
+    Sockets {
+        sockets: Arc<Sockets>,
+        /// By room: its frames up to the id.
+        heads: Vec<String>,
+    },
+}
+
+impl Way {
+    fn new(door: Door, stage: &Stage, batch: bool) -> Self {
+        match door {
+            Door::Http(http) => {
+                let last = if batch { "/batch" } else { "" };
+                let path = |room| format!("/v1/rooms/{}/messages{last}", encode(&stage.room(room)));
+                Self::Http {
+                    urls: (0..stage.rooms()).map(|room| http.urls(&path(room))).collect(),
+                    headers: http.headers_by_user(stage),
+                    http,
+                }
+            }
+            Door::Sockets(sockets) => {
+                let kind = if batch { "send_batch" } else { "send" };
+                let head = |room| {
+                    let room = serde_json::Value::from(stage.room(room));
+                    format!(r#"{{"type":"{kind}","room":{room},"id":""#)
+                };
+                Self::Sockets {
+                    heads: (0..stage.rooms()).map(head).collect(),
+                    sockets,
+                }
+            }
+        }
+    }
 }
 
 /// Where a message went.
@@ -63,48 +117,59 @@ struct SentBatch {
 }
 
 impl Senders {
-    pub(crate) fn new(http: Arc<Http>, stage: Arc<Stage>, keyed: bool, batch: bool) -> Self {
-        let last = if batch { "/batch" } else { "" };
-        let path = |room| format!("/v1/rooms/{}/messages{last}", encode(&stage.room(room)));
-        let urls = (0..stage.rooms()).map(|room| http.urls(&path(room))).collect();
-        let headers = (0..stage.users())
-            .map(|user| http.headers(stage.user_of(user).as_deref()))
-            .collect();
+    pub(crate) fn new(door: Door, stage: Arc<Stage>, keyed: bool, batch: bool) -> Self {
         Self {
             texts: stage.texts(),
-            urls,
-            headers,
+            way: Way::new(door, &stage, batch),
             keys: keyed.then(rand::random),
-            http,
             stage,
         }
     }
 
     /// Which room this message goes to.
     fn room_of(&self, number: u64) -> usize {
-        (scatter(number) % self.urls.len() as u64) as usize
+        (scatter(number) % self.stage.rooms() as u64) as usize
     }
 
-    async fn post(&self, call: Call, room: usize, body: bytes::Bytes) -> Result<bytes::Bytes, Fault> {
-        let url = self.urls[room][call.client % self.http.nodes()].clone();
-        let mut headers = &self.headers[call.client % self.headers.len()];
-        let with_key;
-        if let Some(run) = self.keys {
-            let key = HeaderValue::from_str(&format!("{run:016x}-{}", call.number)).expect("digits are ASCII");
-            with_key = {
-                let mut own = headers.clone();
-                own.insert(IDEMPOTENCY_KEY, key);
-                own
-            };
-            headers = &with_key;
+    async fn post(&self, call: Call, room: usize, content: Content) -> Result<Bytes, Fault> {
+        let key = self.keys.map(|run| format!("{run:016x}-{}", call.number));
+        match &self.way {
+            Way::Http { http, urls, headers } => {
+                let url = urls[room][call.client % http.nodes()].clone();
+                let mut headers = &headers[call.client % headers.len()];
+                let with_key;
+                if let Some(key) = key {
+                    with_key = {
+                        let mut own = headers.clone();
+                        own.insert(IDEMPOTENCY_KEY, HeaderValue::from_str(&key).expect("digits are ASCII"));
+                        own
+                    };
+                    headers = &with_key;
+                }
+                let body = self.texts.body(content);
+                http.ask(call.client, Method::POST, url, headers, body).await
+            }
+            Way::Sockets { sockets, heads } => {
+                let head = heads[room].as_bytes();
+                let mut frame = BytesMut::with_capacity(head.len() + self.texts.room_for(content) + FRAME_MORE);
+                frame.put_slice(head);
+                // No two operations of a run have the same number.
+                let id = call.number;
+                write!(frame, "{id}\",").expect("memory takes what is written");
+                if let Some(key) = key {
+                    write!(frame, "\"idempotency_key\":\"{key}\",").expect("memory takes what is written");
+                }
+                self.texts.put(&mut frame, content);
+                frame.put_u8(b'}');
+                sockets.ask(call.client, id, frame.freeze()).await
+            }
         }
-        self.http.ask(call.client, Method::POST, url, headers, body).await
     }
 
     /// One message with the text of this number, and where it went.
     pub(crate) async fn send_as(&self, call: Call, number: u64) -> Result<Placed, Fault> {
         let room = self.room_of(call.number);
-        let answer = self.post(call, room, self.texts.body(number)).await?;
+        let answer = self.post(call, room, Content::Message(number)).await?;
         let Sent { seq } = parse(&answer)?;
         Ok(Placed { room, seq, number })
     }
@@ -146,8 +211,8 @@ impl Senders {
 pub struct Sends(Senders);
 
 impl Sends {
-    pub fn new(http: Arc<Http>, stage: Arc<Stage>, keyed: bool) -> Self {
-        Self(Senders::new(http, stage, keyed, false))
+    pub fn new(door: Door, stage: Arc<Stage>, keyed: bool) -> Self {
+        Self(Senders::new(door, stage, keyed, false))
     }
 }
 
@@ -178,9 +243,9 @@ pub struct Batches {
 }
 
 impl Batches {
-    pub fn new(http: Arc<Http>, stage: Arc<Stage>, keyed: bool, size: u64) -> Self {
+    pub fn new(door: Door, stage: Arc<Stage>, keyed: bool, size: u64) -> Self {
         Self {
-            senders: Senders::new(http, stage, keyed, true),
+            senders: Senders::new(door, stage, keyed, true),
             size,
         }
     }
@@ -197,8 +262,11 @@ impl Target for Batches {
     async fn perform(&self, call: Call) -> Result<Done<[Placed; 2]>, Fault> {
         let room = self.senders.room_of(call.number);
         let first = call.number * self.size;
-        let body = self.senders.texts.batch(first, self.size);
-        let answer = self.senders.post(call, room, body).await?;
+        let content = Content::Batch {
+            first,
+            count: self.size,
+        };
+        let answer = self.senders.post(call, room, content).await?;
         let SentBatch { first_seq, last_seq } = parse(&answer)?;
         if last_seq - first_seq + 1 != self.size {
             let room = self.senders.stage.room(room);

@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::http::Http;
-use super::sends::{Placed, Senders};
+use super::sends::{Door, Placed, Senders};
 use super::stage::Stage;
 pub use super::subscriber::Deliveries;
 use super::subscriber::{Clock, Subscribers};
@@ -30,7 +30,7 @@ impl TimedSends {
     pub(crate) fn new(http: Arc<Http>, stage: Arc<Stage>, clock: Clock) -> Self {
         Self {
             acknowledged: (0..stage.rooms()).map(|_| AtomicU64::new(0)).collect(),
-            senders: Senders::new(http, stage, false, false),
+            senders: Senders::new(Door::Http(http), stage, false, false),
             clock,
         }
     }

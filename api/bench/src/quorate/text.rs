@@ -5,6 +5,13 @@ use bytes::{BufMut, Bytes, BytesMut};
 /// So many hexadecimal digits, the last ones of the number, as far as the text has room.
 const DIGITS: usize = 16;
 
+/// What one request carries: the texts of these numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Content {
+    Message(u64),
+    Batch { first: u64, count: u64 },
+}
+
 /// Texts of one size, and bodies with them.
 #[derive(Debug, Clone)]
 pub(crate) struct Texts {
@@ -49,37 +56,49 @@ impl Texts {
         u64::from_str_radix(text.get(..DIGITS)?, 16).ok()
     }
 
-    /// `{"text":"…"}`.
-    pub(crate) fn body(&self, number: u64) -> Bytes {
-        let mut body = BytesMut::with_capacity(self.bytes() + 16);
-        self.put(&mut body, number);
-        body.freeze()
-    }
-
-    /// `{"messages":[{"text":"…"},…]}` of the numbers from `first` on.
-    pub(crate) fn batch(&self, first: u64, count: u64) -> Bytes {
-        let each = self.bytes() + 16;
-        let mut body = BytesMut::with_capacity(each * count as usize + 32);
-        body.put_slice(b"{\"messages\":[");
-        for number in first..first + count {
-            if number > first {
-                body.put_u8(b',');
+    /// What a request with this content has in its JSON object: `"text":"…"`, or `"messages":[{"text":"…"},…]`.
+    pub(crate) fn put(&self, body: &mut BytesMut, content: Content) {
+        match content {
+            Content::Message(number) => self.put_text(body, number),
+            Content::Batch { first, count } => {
+                body.put_slice(b"\"messages\":[");
+                for number in first..first + count {
+                    body.put_slice(if number > first { b",{" } else { b"{" });
+                    self.put_text(body, number);
+                    body.put_u8(b'}');
+                }
+                body.put_u8(b']');
             }
-            self.put(&mut body, number);
         }
-        body.put_slice(b"]}");
+    }
+
+    /// At least the bytes that [`Texts::put`] puts, and a pair of braces.
+    pub(crate) fn room_for(&self, content: Content) -> usize {
+        let each = self.bytes() + 16;
+        match content {
+            Content::Message(_) => each,
+            Content::Batch { count, .. } => each * count as usize + 32,
+        }
+    }
+
+    /// The whole object: the body of a request.
+    pub(crate) fn body(&self, content: Content) -> Bytes {
+        let mut body = BytesMut::with_capacity(self.room_for(content));
+        body.put_u8(b'{');
+        self.put(&mut body, content);
+        body.put_u8(b'}');
         body.freeze()
     }
 
-    fn put(&self, body: &mut BytesMut, number: u64) {
+    fn put_text(&self, body: &mut BytesMut, number: u64) {
         const HEX: &[u8; 16] = b"0123456789abcdef";
-        body.put_slice(b"{\"text\":\"");
+        body.put_slice(b"\"text\":\"");
         for place in (0..self.digits).rev() {
             body.put_u8(HEX[(number >> (4 * place) & 15) as usize]);
         }
         // Neither the digits nor the words have anything that JSON escapes.
         body.put_slice(self.rest.as_bytes());
-        body.put_slice(b"\"}");
+        body.put_u8(b'"');
     }
 }
 
@@ -99,7 +118,7 @@ mod tests {
             assert_eq!(texts.is(&text, 0xabd), bytes == 0, "{bytes}");
             assert!(!texts.is(&format!("{text}x"), 0xabc));
             assert_eq!(texts.number(&text), (bytes >= 16).then_some(0xabc));
-            let body: Value = serde_json::from_slice(&texts.body(0xabc)).unwrap();
+            let body: Value = serde_json::from_slice(&texts.body(Content::Message(0xabc))).unwrap();
             assert_eq!(body, json!({ "text": text }));
         }
     }
@@ -107,8 +126,22 @@ mod tests {
     #[test]
     fn a_batch_has_the_numbers_in_order() {
         let texts = Texts::new(20);
-        let body: Value = serde_json::from_slice(&texts.batch(7, 3)).unwrap();
+        let body: Value = serde_json::from_slice(&texts.body(Content::Batch { first: 7, count: 3 })).unwrap();
         let expected: Vec<Value> = (7..10).map(|number| json!({ "text": texts.text(number) })).collect();
         assert_eq!(body, json!({ "messages": expected }));
+    }
+
+    #[test]
+    fn there_is_room_for_what_is_put() {
+        for bytes in [0, 5, 256] {
+            for content in [
+                Content::Message(1),
+                Content::Batch { first: 0, count: 1 },
+                Content::Batch { first: 3, count: 100 },
+            ] {
+                let texts = Texts::new(bytes);
+                assert!(texts.body(content).len() <= texts.room_for(content), "{content:?}");
+            }
+        }
     }
 }

@@ -74,11 +74,8 @@ impl Failover {
         if self.rate < 10.0 {
             return Err(Failure::Usage("--rate: at least 10 a second".into()));
         }
-        if self.rooms.message_bytes < 16 {
-            return Err(Failure::Usage(
-                "--message-bytes: at least 16 here, so that every message can be told from all others".into(),
-            ));
-        }
+        self.rooms
+            .check_bytes("so that every message can be told from all others")?;
         let setting = Setting::new(&self.aim, AT_ONCE, global).await?;
         let stage = setting.stage(&self.rooms, 0).await?;
         let disturber = self.disturber(&setting.client);

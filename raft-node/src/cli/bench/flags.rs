@@ -13,12 +13,28 @@ use crate::cli::parse_time;
 
 /// The contract's longest text of a message.
 const MESSAGE_BYTES_MAX: u64 = 64 << 10;
+/// A message's number has so many digits, which come first.
+const NUMBER_BYTES: u64 = 16;
 const THREADS_MAX: u64 = 256;
 /// In flight at most, in the open loop, unless --clients says otherwise.
 const OPEN_CLIENTS: usize = 1024;
 /// Requests that are not answered for so long are dropped, unless --timeout says otherwise: longer than the time
 /// after which a node itself gives up.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// What all those workloads are told that put a load on rooms.
+#[derive(Debug, Clone, clap::Args, Serialize)]
+pub(crate) struct Common {
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(super) load: Load,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(super) rooms: Rooms,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(super) aim: Aim,
+}
 
 #[derive(Debug, Clone, clap::Args, Serialize)]
 #[command(next_help_heading = "Whom to ask")]
@@ -93,6 +109,16 @@ impl Rooms {
             true => Err(Failure::Usage(
                 "with --token or --as all is done by one user: leave --members out".into(),
             )),
+            false => Ok(()),
+        }
+    }
+
+    /// For a workload whose messages say something in their first bytes.
+    pub(super) fn check_bytes(&self, what_for: &str) -> Result<(), Failure> {
+        match self.message_bytes < NUMBER_BYTES {
+            true => Err(Failure::Usage(format!(
+                "--message-bytes: at least {NUMBER_BYTES} here, {what_for}"
+            ))),
             false => Ok(()),
         }
     }

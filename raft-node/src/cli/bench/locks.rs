@@ -1,14 +1,15 @@
 //! `quorate bench locks`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_bench::plan::CLIENTS_MAX;
-use quorate_bench::{Load, Plan, quorate};
+use quorate_bench::{Load, Plan, quorate, run};
 use serde::Serialize;
 
 use super::flags::{Aim, Time, count, parse_time_or_none, seconds};
-use super::sends::measure;
 use super::setting::{Printed, Setting, conclude};
+use super::workload::shown;
 use crate::cli::exit::Failure;
 use crate::cli::output::Output;
 use crate::cli::{Global, parse_time};
@@ -65,7 +66,7 @@ impl Locks {
         let http = setting.http.clone();
         let locks = quorate::Locks::new(http, &stage, self.locks as usize, owners, self.hold, self.wait);
         let locks = locks.map_err(|error| Failure::Usage(error.to_string()))?;
-        let report = measure(locks, plan, "locks").await;
+        let report = shown(plan, "locks", async |live| run(Arc::new(locks), plan, live).await).await;
         let printed = Printed {
             workload: "locks",
             settings: setting.settings(&self),

@@ -9,20 +9,25 @@ mod reads;
 mod sends;
 mod setting;
 mod streams;
+mod workload;
 
 use clap::Subcommand;
 
+use self::flags::{Aim, Rooms};
+use self::workload::perform;
 use super::Global;
 use super::exit::Failure;
 use super::output::Output;
+
 const EXAMPLES: &str = "\
 Examples:
   quorate bench send --clients 64 --duration 30s
   quorate bench send --rate 2000 --duration 5m          open loop: a stall is not hidden
+  quorate bench send --over ws --connections 64 --clients 1024
   quorate bench batch --size 100 --clients 8
   quorate bench history --level local --limit 50
   quorate bench streams --subscribers 2000 --rate 50
-  quorate bench locks --clients 16
+  quorate bench locks --owners 16
   quorate bench failover --transfer --rounds 20
   quorate bench send --endpoints http://10.0.0.1:7101 --output json
 
@@ -62,53 +67,42 @@ impl Bench {
                 "bench sends many writes: leave --idempotency-key out (send and batch have --keyed)".into(),
             ));
         }
-        if let Some(rooms) = self.rooms() {
+        let (aim, rooms) = self.shared_flags();
+        if let Some(rooms) = rooms {
             rooms.check(global.acts_as_one())?;
         }
         // Every connection takes a descriptor; where the limit cannot be raised, the run counts what fails.
         let _ = raft_node::descriptors::raise();
         let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(self.aim().threads as usize)
+            .worker_threads(aim.threads as usize)
             .enable_all()
             .build()
             .map_err(Failure::local)?;
         runtime.block_on(async {
             match self {
-                Bench::Send(send) => send.run(&global, output).await,
-                Bench::Batch(batch) => batch.run(&global, output).await,
-                Bench::History(history) => history.run(&global, output).await,
-                Bench::Read(read) => read.run(&global, output).await,
-                Bench::Mixed(mixed) => mixed.run(&global, output).await,
-                Bench::Streams(streams) => streams.run(&global, output).await,
+                Bench::Send(send) => perform(send, &global, output).await,
+                Bench::Batch(batch) => perform(batch, &global, output).await,
+                Bench::History(history) => perform(history, &global, output).await,
+                Bench::Read(read) => perform(read, &global, output).await,
+                Bench::Mixed(mixed) => perform(mixed, &global, output).await,
+                Bench::Streams(streams) => perform(streams, &global, output).await,
                 Bench::Locks(locks) => locks.run(&global, output).await,
                 Bench::Failover(failover) => failover.run(&global, output).await,
             }
         })
     }
 
-    fn aim(&self) -> &flags::Aim {
+    /// What is looked at before anything begins, whatever the workload.
+    fn shared_flags(&self) -> (&Aim, Option<&Rooms>) {
         match self {
-            Bench::Send(send) => &send.aim,
-            Bench::Batch(batch) => &batch.aim,
-            Bench::History(history) => &history.aim,
-            Bench::Read(read) => &read.aim,
-            Bench::Mixed(mixed) => &mixed.aim,
-            Bench::Streams(streams) => &streams.aim,
-            Bench::Locks(locks) => &locks.aim,
-            Bench::Failover(failover) => &failover.aim,
-        }
-    }
-
-    fn rooms(&self) -> Option<&flags::Rooms> {
-        match self {
-            Bench::Send(send) => Some(&send.rooms),
-            Bench::Batch(batch) => Some(&batch.rooms),
-            Bench::History(history) => Some(&history.rooms),
-            Bench::Read(read) => Some(&read.rooms),
-            Bench::Mixed(mixed) => Some(&mixed.rooms),
-            Bench::Streams(streams) => Some(&streams.rooms),
-            Bench::Locks(_) => None,
-            Bench::Failover(failover) => Some(&failover.rooms),
+            Bench::Send(sends::Send { common, .. })
+            | Bench::Batch(sends::Batch { common, .. })
+            | Bench::History(reads::History { common, .. })
+            | Bench::Read(reads::Read { common, .. })
+            | Bench::Mixed(streams::Mixed { common, .. })
+            | Bench::Streams(streams::Streams { common, .. }) => (&common.aim, Some(&common.rooms)),
+            Bench::Locks(locks) => (&locks.aim, None),
+            Bench::Failover(failover) => (&failover.aim, Some(&failover.rooms)),
         }
     }
 }

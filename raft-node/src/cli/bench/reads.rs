@@ -1,15 +1,13 @@
 //! `quorate bench history` and `read`.
 
 use clap::ValueEnum;
+use quorate_bench::Report;
 use quorate_bench::quorate::{PagePlace, Pages, Reads};
 use serde::Serialize;
 
-use super::flags::{Aim, Load, Rooms};
-use super::sends::measure;
-use super::setting::{Printed, Setting, conclude};
-use crate::cli::Global;
+use super::flags::Common;
+use super::workload::{Scene, Workload};
 use crate::cli::exit::Failure;
-use crate::cli::output::Output;
 
 /// Messages of a room before the load.
 pub(super) const MESSAGES_MAX: u64 = 100_000_000;
@@ -65,37 +63,34 @@ pub(crate) struct History {
     page: Page,
     #[command(flatten)]
     #[serde(flatten)]
-    pub(super) load: Load,
-    #[command(flatten)]
-    #[serde(flatten)]
-    pub(super) rooms: Rooms,
-    #[command(flatten)]
-    #[serde(flatten)]
     held: Held,
     #[command(flatten)]
     #[serde(flatten)]
-    pub(super) aim: Aim,
+    pub(super) common: Common,
 }
 
-impl History {
-    pub(super) async fn run(self, global: &Global, output: &Output) -> Result<(), Failure> {
-        let plan = self.load.plan(None, global.answer_within())?;
-        let setting = Setting::new(&self.aim, plan.load.clients(), global).await?;
-        let stage = setting.stage(&self.rooms, self.held.messages).await?;
+impl Workload for History {
+    const NAME: &'static str = "history";
+    const UNITS: &'static str = "pages";
+    type Outcome = Report;
+
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn messages(&self) -> u64 {
+        self.held.messages
+    }
+
+    async fn work(&self, scene: Scene) -> Result<Report, Failure> {
         let place = match self.page {
             Page::Any => PagePlace::Any,
             Page::Newest => PagePlace::Newest,
         };
-        let level = self.held.level.into();
-        let pages = Pages::new(setting.http.clone(), stage.clone(), level, place, self.limit);
-        let report = measure(pages, plan, "pages").await;
-        let printed = Printed {
-            workload: "history",
-            settings: setting.settings(&self),
-            report: &report,
-            left: setting.leave(&stage, self.rooms.cleanup).await?,
-        };
-        conclude(&printed, &report, "pages", Vec::new(), output)
+        let (http, stage) = (scene.http.clone(), scene.stage.clone());
+        scene
+            .drive(Pages::new(http, stage, self.held.level.into(), place, self.limit))
+            .await
     }
 }
 
@@ -108,31 +103,27 @@ const READ_EXAMPLES: &str = "Examples:
 pub(crate) struct Read {
     #[command(flatten)]
     #[serde(flatten)]
-    pub(super) load: Load,
-    #[command(flatten)]
-    #[serde(flatten)]
-    pub(super) rooms: Rooms,
-    #[command(flatten)]
-    #[serde(flatten)]
     held: Held,
     #[command(flatten)]
     #[serde(flatten)]
-    pub(super) aim: Aim,
+    pub(super) common: Common,
 }
 
-impl Read {
-    pub(super) async fn run(self, global: &Global, output: &Output) -> Result<(), Failure> {
-        let plan = self.load.plan(None, global.answer_within())?;
-        let setting = Setting::new(&self.aim, plan.load.clients(), global).await?;
-        let stage = setting.stage(&self.rooms, self.held.messages).await?;
-        let reads = Reads::new(setting.http.clone(), stage.clone(), self.held.level.into());
-        let report = measure(reads, plan, "reads").await;
-        let printed = Printed {
-            workload: "read",
-            settings: setting.settings(&self),
-            report: &report,
-            left: setting.leave(&stage, self.rooms.cleanup).await?,
-        };
-        conclude(&printed, &report, "reads", Vec::new(), output)
+impl Workload for Read {
+    const NAME: &'static str = "read";
+    const UNITS: &'static str = "reads";
+    type Outcome = Report;
+
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn messages(&self) -> u64 {
+        self.held.messages
+    }
+
+    async fn work(&self, scene: Scene) -> Result<Report, Failure> {
+        let (http, stage) = (scene.http.clone(), scene.stage.clone());
+        scene.drive(Reads::new(http, stage, self.held.level.into())).await
     }
 }

@@ -1,21 +1,18 @@
 //! `quorate bench streams` and `mixed`: requests, with streams open beside them.
 
-use std::sync::Arc;
-
 use quorate_bench::quorate::{self, Deliveries, StreamReport};
-use quorate_bench::{Live, Plan};
 use serde::Serialize;
 
-use super::flags::{Aim, Load, Rooms};
-use super::progress::Progress;
+use super::flags::Common;
 use super::reads::Held;
-use super::setting::{Printed, Setting, client_failure, conclude};
-use crate::cli::Global;
+use super::setting::client_failure;
+use super::workload::{Scene, Workload};
 use crate::cli::exit::Failure;
-use crate::cli::output::Output;
 
 /// Sends a second where the line says neither a rate nor clients: some that are delivered to many.
 const STREAMS_RATE: f64 = 100.0;
+/// What the first bytes of a message are for.
+const TOLD_BY: &str = "for the time at which a message was sent";
 
 const STREAMS_EXAMPLES: &str = "Examples:
   quorate bench streams --subscribers 2000 --rooms 20 --rate 50
@@ -32,37 +29,33 @@ pub(crate) struct Streams {
     subscribers: u64,
     #[command(flatten)]
     #[serde(flatten)]
-    pub(super) load: Load,
-    #[command(flatten)]
-    #[serde(flatten)]
-    pub(super) rooms: Rooms,
-    #[command(flatten)]
-    #[serde(flatten)]
-    pub(super) aim: Aim,
+    pub(super) common: Common,
 }
 
-impl Streams {
-    pub(super) async fn run(self, global: &Global, output: &Output) -> Result<(), Failure> {
-        check_bytes(&self.rooms)?;
-        let rate = self.load.clients.is_none().then_some(STREAMS_RATE);
-        let plan = self.load.plan(rate, global.answer_within())?;
-        let setting = Setting::new(&self.aim, plan.load.clients(), global).await?;
-        let stage = setting.stage(&self.rooms, 0).await?;
+impl Workload for Streams {
+    const NAME: &'static str = "streams";
+    const UNITS: &'static str = "messages";
+    type Outcome = StreamReport;
+
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn check(&self) -> Result<(), Failure> {
+        self.common.rooms.check_bytes(TOLD_BY)
+    }
+
+    fn rate(&self) -> Option<f64> {
+        Some(STREAMS_RATE)
+    }
+
+    async fn work(&self, scene: Scene) -> Result<StreamReport, Failure> {
         let streams = quorate::Streams {
-            http: setting.http.clone(),
-            stage: stage.clone(),
+            http: scene.http,
+            stage: scene.stage,
             subscribers: self.subscribers as usize,
         };
-        let live = Arc::new(Live::default());
-        let report = watched(plan, &live, "messages", streams.run(plan, live.clone())).await?;
-        let printed = Printed {
-            workload: "streams",
-            settings: setting.settings(&self),
-            report: &report,
-            left: setting.leave(&stage, self.rooms.cleanup).await?,
-        };
-        let delivered = in_words(&report.deliveries);
-        conclude(&printed, &report.sends, "messages", delivered, output)
+        streams.run(scene.plan, scene.live).await.map_err(client_failure)
     }
 }
 
@@ -83,60 +76,37 @@ pub(crate) struct Mixed {
     subscribers: u64,
     #[command(flatten)]
     #[serde(flatten)]
-    pub(super) load: Load,
-    #[command(flatten)]
-    #[serde(flatten)]
-    pub(super) rooms: Rooms,
-    #[command(flatten)]
-    #[serde(flatten)]
     held: Held,
     #[command(flatten)]
     #[serde(flatten)]
-    pub(super) aim: Aim,
+    pub(super) common: Common,
 }
 
-impl Mixed {
-    pub(super) async fn run(self, global: &Global, output: &Output) -> Result<(), Failure> {
-        check_bytes(&self.rooms)?;
-        let plan = self.load.plan(None, global.answer_within())?;
-        let setting = Setting::new(&self.aim, plan.load.clients(), global).await?;
-        let stage = setting.stage(&self.rooms, self.held.messages).await?;
+impl Workload for Mixed {
+    const NAME: &'static str = "mixed";
+    const UNITS: &'static str = "requests";
+    type Outcome = StreamReport;
+
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn check(&self) -> Result<(), Failure> {
+        self.common.rooms.check_bytes(TOLD_BY)
+    }
+
+    fn messages(&self) -> u64 {
+        self.held.messages
+    }
+
+    async fn work(&self, scene: Scene) -> Result<StreamReport, Failure> {
         let mixed = quorate::Mixed {
-            http: setting.http.clone(),
-            stage: stage.clone(),
+            http: scene.http,
+            stage: scene.stage,
             subscribers: self.subscribers as usize,
             level: self.held.level.into(),
         };
-        let live = Arc::new(Live::default());
-        let report = watched(plan, &live, "requests", mixed.run(plan, live.clone())).await?;
-        let printed = Printed {
-            workload: "mixed",
-            settings: setting.settings(&self),
-            report: &report,
-            left: setting.leave(&stage, self.rooms.cleanup).await?,
-        };
-        let delivered = in_words(&report.deliveries);
-        conclude(&printed, &report.sends, "requests", delivered, output)
-    }
-}
-
-async fn watched(
-    plan: Plan,
-    live: &Arc<Live>,
-    units: &'static str,
-    work: impl Future<Output = anyhow::Result<StreamReport>>,
-) -> Result<StreamReport, Failure> {
-    let _progress = Progress::new(live.clone(), units, Some(plan.warm_up + plan.duration));
-    work.await.map_err(client_failure)
-}
-
-/// A message says in its first 16 bytes when it was sent.
-fn check_bytes(rooms: &Rooms) -> Result<(), Failure> {
-    match rooms.message_bytes < 16 {
-        true => Err(Failure::Usage(
-            "--message-bytes: at least 16 here, for the time at which a message was sent".into(),
-        )),
-        false => Ok(()),
+        mixed.run(scene.plan, scene.live).await.map_err(client_failure)
     }
 }
 
@@ -144,7 +114,8 @@ fn subscribers() -> clap::builder::RangedU64ValueParser {
     clap::value_parser!(u64).range(0..=quorate_bench::plan::CLIENTS_MAX as u64)
 }
 
-fn in_words(deliveries: &Deliveries) -> Vec<String> {
+/// In words, a line each.
+pub(super) fn delivered(deliveries: &Deliveries) -> Vec<String> {
     let times = &deliveries.times;
     let mut lines = vec![
         format!(

@@ -16,7 +16,7 @@ fn parse(line: &str) -> Result<Bench, String> {
 
 fn plan_of(line: &str) -> Plan {
     match parse(line).expect(line) {
-        Bench::Send(send) => send.load.plan(None, Duration::from_secs(10)).expect(line),
+        Bench::Send(send) => send.common.load.plan(None, Duration::from_secs(10)).expect(line),
         other => panic!("{line} is {other:?}"),
     }
 }
@@ -48,6 +48,7 @@ fn what_cannot_be_meant_is_refused_before_anything_is_sent() {
         "quorate bench send --rate nan",
         "quorate bench send --message-bytes 65537",
         "quorate bench send --duration 0",
+        "quorate bench send --over socket",
         "quorate bench batch --size 1001",
         "quorate bench history --limit 501",
         "quorate bench read --messages 0",
