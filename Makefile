@@ -2,7 +2,7 @@
 # The work is done by the scripts in cluster-scripts/, which also run without make.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stop-demo test torture build fmt lint arrows docs audit schemathesis
+.PHONY: help demo stop-demo test torture compare build fmt lint arrows docs audit schemathesis
 
 # The build lies outside the clone, because compiling RocksDB takes many minutes.
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/quorate/target
@@ -26,6 +26,9 @@ test: ## every check: formatting, lints, arrows, tests, documentation
 
 torture: ## the long fault tests: every fault on real processes, simulation, planted bugs (about an hour, as root)
 	@bash cluster-scripts/torture
+
+compare: ## Quorate, etcd, JetStream and a bare handler under the same work (some 20 minutes; FLAGS='--rounds 1')
+	@bash cluster-scripts/compare $(FLAGS)
 
 build: ## the binary and everything that is tested
 	cargo build $(SELECTION)

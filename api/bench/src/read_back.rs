@@ -27,6 +27,14 @@ impl ReadBack {
         self.lies == 0 && self.unread == 0
     }
 
+    /// Adds what came of another run.
+    pub fn add(&mut self, other: &ReadBack) {
+        self.asked += other.asked;
+        self.held += other.held;
+        self.unread += other.unread;
+        self.add_lies(other.lies, other.told.clone());
+    }
+
     /// Adds what is known to be wrong from elsewhere.
     pub fn add_lies(&mut self, count: u64, told: Vec<String>) {
         self.lies += count;

@@ -25,10 +25,11 @@ pub use sends::{Batches, Door, Sends};
 pub use socket::Sockets;
 pub use stage::{MEMBERS_MAX, ROOMS_MAX, Stage, Wanted};
 pub use streams::{Deliveries, StreamReport, Streams};
+pub use text::Texts;
 
 /// Spreads consecutive numbers over all values (SplitMix64's output function): which room, which message. The same
 /// number gives the same choice in every run.
-fn scatter(number: u64) -> u64 {
+pub fn scatter(number: u64) -> u64 {
     let mut z = number.wrapping_add(0x9E37_79B9_7F4A_7C15);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);

@@ -70,6 +70,15 @@ impl Stage {
         Ok(stage)
     }
 
+    /// What another run has made, or what answers as if it had: nothing is made. `tag` is that of [`Stage::tag`].
+    pub fn made_before(client: &Client, tag: &str, wanted: Wanted) -> Self {
+        Self {
+            client: client.clone(),
+            tag: tag.to_owned(),
+            wanted,
+        }
+    }
+
     /// Without rooms and users: only a tag for names.
     pub fn empty(client: &Client, prefix: &str) -> Self {
         Self {
@@ -83,6 +92,11 @@ impl Stage {
                 text_bytes: 0,
             },
         }
+    }
+
+    /// What all names of this run begin with.
+    pub fn tag(&self) -> &str {
+        &self.tag
     }
 
     pub fn rooms(&self) -> usize {

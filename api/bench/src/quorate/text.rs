@@ -14,7 +14,7 @@ pub(crate) enum Content {
 
 /// Texts of one size, and bodies with them.
 #[derive(Debug, Clone)]
-pub(crate) struct Texts {
+pub struct Texts {
     /// What follows the digits.
     rest: String,
     digits: usize,
@@ -22,7 +22,7 @@ pub(crate) struct Texts {
 
 impl Texts {
     /// `bytes` may be 0: then all texts are the same, empty.
-    pub(crate) fn new(bytes: usize) -> Self {
+    pub fn new(bytes: usize) -> Self {
         let digits = bytes.min(DIGITS);
         // Words of some length, so that a compressor finds what it finds in a chat.
         let rest = " the quick brown fox jumps over the lazy dog,"
@@ -38,12 +38,13 @@ impl Texts {
     }
 
     /// The text of this number.
-    pub(crate) fn text(&self, number: u64) -> String {
+    pub fn text(&self, number: u64) -> String {
         let digits = format!("{number:016x}");
         format!("{}{}", &digits[DIGITS - self.digits..], self.rest)
     }
 
-    pub(crate) fn is(&self, text: &str, number: u64) -> bool {
+    /// Whether it is the text of this number.
+    pub fn is(&self, text: &str, number: u64) -> bool {
         let digits = format!("{number:016x}");
         text.strip_prefix(&digits[DIGITS - self.digits..]) == Some(self.rest.as_str())
     }
