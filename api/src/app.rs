@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::accounts::Accounts;
 use crate::budget::Budget;
 use crate::config::{ApiConfig, Limits};
+use crate::feed::Tails;
 use crate::headers::{IDEMPOTENCY_REPLAYED, X_POSITION};
 use crate::metrics::Metrics;
 use crate::password::Hasher;
@@ -34,6 +35,7 @@ pub(crate) struct App {
     pub(crate) bodies: Budget,
     pub(crate) answers: Budget,
     pub(crate) sign_ins: SignIns,
+    pub(crate) tails: Arc<Tails>,
     /// None: users are not limited.
     pub(crate) user_rate: Option<RateLimiter<RateKey>>,
     /// Cancelled when the server begins to shut down: streams end then.
@@ -71,6 +73,7 @@ impl App {
             bodies: Budget::of_bodies(&limits, &metrics),
             answers: Budget::of_answers(&limits, &metrics),
             sign_ins: SignIns::new(),
+            tails: Tails::new(&metrics),
             user_rate: user_rate(&limits).map(RateLimiter::new),
             metrics,
             closing: CancellationToken::new(),

@@ -19,6 +19,11 @@ pub(crate) struct Metrics {
     pub(crate) connections_cut: IntCounterVec,
     pub(crate) streams: IntGauge,
     pub(crate) slow_consumers: IntCounter,
+    /// Events of rooms that were written out, and those that were handed to readers: the same ones, many times.
+    pub(crate) events_encoded: IntCounter,
+    pub(crate) events_delivered: IntCounter,
+    /// Bytes of events that are kept for all readers.
+    pub(crate) tail_bytes: IntGauge,
 }
 
 /// Seconds. A write takes an fsync (about 1 ms) and a round trip, a time-out up to 60 s.
@@ -67,6 +72,7 @@ impl Metrics {
             &["bound"],
         );
         let gauge = |name: &str, help: &str| IntGauge::new(name, help).expect("the name and help are valid");
+        let counter = |name: &str, help: &str| IntCounter::new(name, help).expect("the name and help are valid");
         let metrics = Self {
             requests: requests.expect("the names are valid"),
             seconds: seconds.expect("the names are valid"),
@@ -75,14 +81,25 @@ impl Metrics {
             connections: gauge("quorate_http_connections", "Open client connections."),
             connections_cut: cut.expect("the names are valid"),
             streams: gauge("quorate_http_streams", "Open event streams."),
-            slow_consumers: IntCounter::new(
+            slow_consumers: counter(
                 "quorate_http_slow_consumers_total",
                 "Streams ended because their reader was too slow.",
-            )
-            .expect("the name and help are valid"),
+            ),
+            events_encoded: counter(
+                "quorate_http_stream_events_encoded_total",
+                "Events of rooms that were written out for streams.",
+            ),
+            events_delivered: counter(
+                "quorate_http_stream_events_delivered_total",
+                "Events of rooms that were handed to streams' connections.",
+            ),
+            tail_bytes: gauge(
+                "quorate_http_stream_tail_bytes",
+                "Bytes of written events that are kept for all who follow a room.",
+            ),
             registry,
         };
-        let collectors: [Box<dyn prometheus::core::Collector>; 8] = [
+        let collectors: [Box<dyn prometheus::core::Collector>; 11] = [
             Box::new(metrics.requests.clone()),
             Box::new(metrics.seconds.clone()),
             Box::new(metrics.in_flight.clone()),
@@ -91,6 +108,9 @@ impl Metrics {
             Box::new(metrics.connections_cut.clone()),
             Box::new(metrics.streams.clone()),
             Box::new(metrics.slow_consumers.clone()),
+            Box::new(metrics.events_encoded.clone()),
+            Box::new(metrics.events_delivered.clone()),
+            Box::new(metrics.tail_bytes.clone()),
         ];
         for collector in collectors {
             metrics

@@ -20,7 +20,9 @@ pub trait Replica: Send + Sync + 'static {
     fn read(&self, query: Query, options: ReadOptions) -> BoxFuture<'_, Result<Answered, ReplicaError>>;
 
     /// Changes whenever something about the topic may have changed on this node. Hints only: whoever
-    /// waits asks the state for what it was, so nothing is lost when a hint is coalesced.
+    /// waits asks the state for what it was, so nothing is lost when a hint is coalesced. It holds the
+    /// store's revision after the last such change, which a read that begins now reflects; at first any
+    /// earlier one, or 0.
     fn watch(&self, topic: Topic) -> watch::Receiver<u64>;
 
     /// What this node knows of itself and its leader, without IO: cheap enough for every answer.

@@ -23,4 +23,5 @@ mod sockets;
 mod stream;
 mod strictness;
 mod table;
+mod tails;
 mod websocket;

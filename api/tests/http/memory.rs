@@ -213,9 +213,11 @@ impl MemoryReplica {
             .map(|envelope| apply(&mut overlay, meta, envelope).unwrap());
         let outcomes: Vec<Outcome> = applied.collect();
         state.write(overlay.into_changes());
-        for topic in outcomes.iter().flat_map(Outcome::topics) {
-            if let Some(hint) = self.topics.lock().unwrap().get(&topic) {
-                hint.send_modify(|count| *count += 1);
+        for outcome in &outcomes {
+            for topic in outcome.topics() {
+                if let Some(hint) = self.topics.lock().unwrap().get(&topic) {
+                    hint.send_replace(outcome.revision.0);
+                }
             }
         }
         outcomes

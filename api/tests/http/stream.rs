@@ -14,23 +14,23 @@ use tower::ServiceExt;
 
 use crate::caller::{Node, Reply, in_time, request};
 
-const STREAM: &str = "/v1/rooms/hall/stream";
+pub(crate) const STREAM: &str = "/v1/rooms/hall/stream";
 
 #[derive(Debug, Clone, PartialEq)]
-struct Event {
-    event: String,
-    id: String,
-    data: Value,
+pub(crate) struct Event {
+    pub(crate) event: String,
+    pub(crate) id: String,
+    pub(crate) data: Value,
 }
 
-struct Stream {
+pub(crate) struct Stream {
     position: String,
     body: Body,
     received: String,
 }
 
 impl Stream {
-    async fn open(node: &Node, path: &str, headers: &[(&str, &str)]) -> Self {
+    pub(crate) async fn open(node: &Node, path: &str, headers: &[(&str, &str)]) -> Self {
         let response = node
             .router
             .clone()
@@ -48,12 +48,12 @@ impl Stream {
         }
     }
 
-    async fn resume(node: &Node, id: &str) -> Self {
+    pub(crate) async fn resume(node: &Node, id: &str) -> Self {
         Self::open(node, STREAM, &[("last-event-id", id)]).await
     }
 
     /// None at the end of the stream.
-    async fn next(&mut self) -> Option<Event> {
+    pub(crate) async fn next(&mut self) -> Option<Event> {
         in_time(self.next_untimed()).await
     }
 
@@ -78,14 +78,14 @@ impl Stream {
         Some(event)
     }
 
-    async fn expect(&mut self, event: &str) -> Event {
+    pub(crate) async fn expect(&mut self, event: &str) -> Event {
         let next = self.next().await.expect("the stream goes on");
         assert_eq!(next.event, event, "{next:?}");
         next
     }
 
     /// The next `count` events that are no bookmarks.
-    async fn take(&mut self, count: usize) -> Vec<Event> {
+    pub(crate) async fn take(&mut self, count: usize) -> Vec<Event> {
         let mut events = Vec::new();
         while events.len() < count {
             let event = self.next().await.expect("the stream goes on");
@@ -97,7 +97,7 @@ impl Stream {
     }
 }
 
-fn limits(change: impl FnOnce(&mut Limits)) -> ApiConfig {
+pub(crate) fn limits(change: impl FnOnce(&mut Limits)) -> ApiConfig {
     let mut limits = Limits::default();
     change(&mut limits);
     ApiConfig {
@@ -106,7 +106,7 @@ fn limits(change: impl FnOnce(&mut Limits)) -> ApiConfig {
     }
 }
 
-async fn until(node: &Node, line: &str) {
+pub(crate) async fn until(node: &Node, line: &str) {
     in_time(async {
         while !String::from_utf8(node.get("/metrics").await.body)
             .unwrap()
@@ -218,7 +218,7 @@ async fn cut_at_every_event_and_resumed() {
     }
 }
 
-async fn edit(node: &Node, seq: u64, text: &str) -> Value {
+pub(crate) async fn edit(node: &Node, seq: u64, text: &str) -> Value {
     let body = json!({ "text": text }).to_string();
     let path = format!("/v1/rooms/hall/messages/{seq}");
     node.send("PATCH", &path, &[], body).await.expect(200).json()

@@ -1,7 +1,17 @@
-//! What fills one room stream. The feed pulls: it asks the node's own state for what comes after
-//! the last position, hands it to a small buffer in front of the socket, and waits for a hint that
-//! there is more. Nothing is queued per reader but that buffer, so a reader's slowness costs the
-//! node nothing, and after a bounded time it costs the reader his stream.
+//! What fills one room stream. The feed pulls: it takes what comes after the last position, hands it
+//! to a small buffer in front of the socket, and waits for a hint that there is more. Nothing is queued
+//! per reader but that buffer, so a reader's slowness costs the node nothing, and after a bounded time it
+//! costs the reader his stream.
+//!
+//! Where a reader takes it from: mostly from the room's tail, which one of those who follow the room has
+//! filled from the state, for all of them; one who is behind that asks the state by himself. Either way
+//! whether he may read is asked of the state each time.
+//!
+//! `ring`: the tail of one room, as values. `tails`: who shares which. `outlet`: the way to the socket.
+
+mod outlet;
+mod ring;
+mod tails;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -12,7 +22,6 @@ use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use quorate_state_machine::query::{QueryBody, RoomChange, RoomCursor};
 use quorate_state_machine::{Answer, Caller, Code, Position, Query, RoomId, SpaceId, Topic};
-use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::app::{App, position_of};
@@ -20,19 +29,20 @@ use crate::places::Place;
 use crate::replica::{Level, ReadOptions, ReplicaError};
 use crate::revocation::revoked;
 use crate::sse;
+use outlet::Outlet;
+use ring::{Chunk, Look, Piece, Written};
+use tails::Follower;
+pub(crate) use tails::Tails;
 
 /// Items of the first query, before it is known how large they are.
 pub(crate) const FIRST_ITEMS: u32 = 32;
 /// Items of one query.
 const ITEMS_MAX: u32 = 256;
-/// What a query should bring into memory for one reader: with 10,000 readers at once 2.5 GiB at
+/// What a query should bring into memory for one reader: with as many readers at once as there may be 4 GiB at
 /// the very worst, and no more than a few hundred small messages need.
 const QUERY_BYTES: usize = 256 << 10;
 /// A piece handed to the connection. A frame is never split, so one large message may exceed it.
 const CHUNK_BYTES: usize = 16 << 10;
-/// Pieces between feed and connection. When they are full, the feed waits, and after
-/// [`crate::Limits::slow_consumer_after`] it gives up.
-const CHUNKS: usize = 4;
 /// How long to wait after a query that found the node briefly unable to answer.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
@@ -89,23 +99,24 @@ enum End {
 impl Feed {
     /// Begins to deliver, with the page that was already read. The body ends with the stream.
     pub(crate) fn start(self, first: Page) -> Body {
-        let (pieces, received) = mpsc::channel(CHUNKS);
-        let (last, last_received) = oneshot::channel();
+        let (outlet, body, last) = outlet::channel(
+            self.app.limits.slow_consumer_after,
+            self.app.metrics.events_delivered.clone(),
+        );
         tokio::spawn(async move {
             let _place = self.place;
             let mut run = Run {
-                outlet: Outlet {
-                    pieces,
-                    buffer: BytesMut::new(),
-                    buffered: None,
-                    sent: None,
-                    patience: self.app.limits.slow_consumer_after,
-                },
+                outlet,
                 position: first.next,
+                is_behind: first.more,
                 bookmarked: None,
                 items: FIRST_ITEMS,
                 shutdown: end(&self.app, &self.caller),
                 room_id: first.room,
+                follower: self
+                    .app
+                    .tails
+                    .follow(first.room, || self.app.replica.watch(Topic::Room(first.room))),
                 app: self.app,
                 room: self.room,
                 caller: self.caller,
@@ -116,20 +127,8 @@ impl Feed {
                 let _ = last.send(frame);
             }
         });
-        Body::from_stream(futures::stream::unfold((received, Some(last_received)), next_piece))
+        body
     }
-}
-
-/// The connection's end of a feed.
-type Inlet = (mpsc::Receiver<Bytes>, Option<oneshot::Receiver<Bytes>>);
-
-/// What was buffered, then the last words, then the end.
-async fn next_piece((mut received, mut last): Inlet) -> Option<(Result<Bytes, Infallible>, Inlet)> {
-    let piece = match received.recv().await {
-        Some(piece) => piece,
-        None => last.take()?.await.ok()?,
-    };
-    Some((Ok(piece), (received, last)))
 }
 
 pub(crate) fn shutdown(app: &App) -> BoxFuture<'static, ()> {
@@ -158,53 +157,137 @@ struct Run {
     app: Arc<App>,
     room: String,
     room_id: RoomId,
+    follower: Follower,
     caller: Caller,
     /// Everything up to here is in the outlet.
     position: Position,
+    /// The last answer to this reader alone was cut: there was more behind it already.
+    is_behind: bool,
     /// When the last bookmark was written.
     bookmarked: Option<Instant>,
-    /// How many items the next query asks for.
+    /// How many items the next query of this reader alone asks for.
     items: u32,
     shutdown: BoxFuture<'static, ()>,
     outlet: Outlet,
 }
 
+/// How a reader stands after a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stands {
+    /// Perhaps there is more: he looks again at once.
+    Behind,
+    CaughtUp,
+    /// This node cannot say just now.
+    Unknown,
+}
+
 impl Run {
     async fn follow(&mut self, start: Option<Position>, first: Page) -> Result<Infallible, End> {
-        let mut hints = self.app.replica.watch(Topic::Room(self.room_id));
+        let mut hints = self.follower.hints();
         if let Some(start) = start {
             self.bookmark(start);
         }
-        // The first page was read before the watch was taken, so a query follows in any case.
-        self.deliver(first).await?;
+        // The first page may have been read before the tail began to listen, so it is looked for more in any case.
+        let more = first.more;
+        let written = self.write(first.items);
+        self.items = written.items_next.unwrap_or(self.items);
+        let pieces = written.chunks.into_iter().map(Chunk::whole).collect();
+        self.deliver(pieces, first.next, more).await?;
         loop {
-            // Before the query: what happens after it wakes us, what happened before is found by it.
+            // Before the look: what happens after it wakes us, what happened before is found by it.
             hints.mark_unchanged();
-            let until = match self.query().await? {
-                Some(page) => {
-                    if self.deliver(page).await? {
-                        continue;
-                    }
-                    self.bookmark_due()
-                }
-                None => Instant::now() + RETRY_AFTER,
+            let until = match self.step().await? {
+                Stands::Behind => continue,
+                Stands::CaughtUp => self.bookmark_due(),
+                Stands::Unknown => Instant::now() + RETRY_AFTER,
             };
             tokio::select! {
                 hint = hints.changed() => hint.map_err(|_| End::Silent)?,
                 () = tokio::time::sleep_until(until) => {}
                 () = &mut self.shutdown => return Err(End::Silent),
-                () = self.outlet.pieces.closed() => return Err(End::Gone),
+                () = self.outlet.closed() => return Err(End::Gone),
             }
         }
     }
 
+    /// Delivers what comes next, if there is something.
+    async fn step(&mut self) -> Result<Stands, End> {
+        let is_due = self.bookmarked.is_some() && Instant::now() >= self.bookmark_due();
+        match self.follower.look(self.position) {
+            Look::Pieces { pieces, next } if !is_due => {
+                // Whether there are any or not: who may not read any more has no stream.
+                if !self.may_read().await? {
+                    return Ok(Stands::Unknown);
+                }
+                self.is_behind = false;
+                self.deliver(pieces, next, true).await
+            }
+            // Nobody else would want what he asks for.
+            _ if self.is_behind => self.step_alone().await,
+            Look::Elsewhere => self.step_alone().await,
+            Look::Ask => self.step_for_all(false).await,
+            // What a bookmark says is of the state as it is then.
+            _ if is_due => self.step_for_all(true).await,
+            Look::Nothing | Look::Pieces { .. } => self.deliver(Vec::new(), self.position, false).await,
+        }
+    }
+
+    /// Asks the state for what comes behind this reader's position.
+    async fn step_alone(&mut self) -> Result<Stands, End> {
+        let Some(page) = self.query(RoomCursor::After(self.position), self.items).await? else {
+            return Ok(Stands::Unknown);
+        };
+        let written = self.write(page.items);
+        self.items = written.items_next.unwrap_or(self.items);
+        self.is_behind = page.more;
+        let pieces = written.chunks.into_iter().map(Chunk::whole).collect();
+        self.deliver(pieces, page.next, page.more).await
+    }
+
+    /// Asks the state for what comes behind the tail, puts it there, and takes what is new to this reader. Who finds
+    /// that another has asked meanwhile does not ask again, unless he `must`.
+    async fn step_for_all(&mut self, must: bool) -> Result<Stands, End> {
+        let tail = self.follower.tail();
+        let turn = tail.turn().await;
+        if !must && self.follower.look(self.position) != Look::Ask {
+            return Ok(Stands::Behind);
+        }
+        let (after, limit) = self.follower.question(self.position);
+        let Some(page) = self.query(RoomCursor::After(after), limit).await? else {
+            return Ok(Stands::Unknown);
+        };
+        let written = self.write(page.items);
+        let mine = self
+            .follower
+            .extend(after, written, page.next, page.more, self.position);
+        drop(turn);
+        match mine {
+            Some((pieces, next)) => self.deliver(pieces, next, page.more).await,
+            None => Ok(Stands::Behind),
+        }
+    }
+
+    fn write(&self, changes: Vec<RoomChange>) -> Written {
+        let written = ring::write(&self.room, changes);
+        self.app.metrics.events_encoded.inc_by(written.events as u64);
+        written
+    }
+
+    /// Whether he may read the room, in a state that is no older than what the tail has. False when this node cannot
+    /// say just now.
+    async fn may_read(&mut self) -> Result<bool, End> {
+        if self.caller == Caller::Root {
+            return Ok(true);
+        }
+        Ok(self.query(RoomCursor::Now, 1).await?.is_some())
+    }
+
     /// What comes next; none when this node cannot say just now.
-    async fn query(&mut self) -> Result<Option<Page>, End> {
-        let after = RoomCursor::After(self.position);
+    async fn query(&mut self, after: RoomCursor, limit: u32) -> Result<Option<Page>, End> {
         let body = QueryBody::RoomChanges {
             room: self.room.clone(),
             after,
-            limit: self.items,
+            limit,
         };
         let query = Query {
             space: SpaceId::MAIN,
@@ -241,39 +324,30 @@ impl Run {
         }
     }
 
-    /// Hands a page over; true when there is more right now.
-    async fn deliver(&mut self, page: Page) -> Result<bool, End> {
-        let (items, mut bytes) = (page.items.len(), 0);
-        for change in page.items {
-            let position = change.position;
-            let before = self.outlet.buffer.len();
-            let ends = sse::change(&mut self.outlet.buffer, &self.room, change);
-            bytes += self.outlet.buffer.len() - before;
-            self.outlet.buffered = Some(position);
-            if ends {
-                self.flush().await?;
-                return Err(End::Silent);
-            }
-            if self.outlet.buffer.len() >= CHUNK_BYTES {
-                self.flush().await?;
-            }
+    /// Hands over what there is up to `next`.
+    async fn deliver(&mut self, pieces: Vec<Piece>, next: Position, more: bool) -> Result<Stands, End> {
+        let is_last = pieces.last().is_some_and(|piece| piece.is_last);
+        if !pieces.is_empty() {
+            self.put(pieces).await?;
         }
-        self.position = page.next;
-        if let Some(average) = bytes.checked_div(items) {
-            let fit = QUERY_BYTES / average.max(1);
-            self.items = u32::try_from(fit).unwrap_or(ITEMS_MAX).clamp(1, ITEMS_MAX);
+        self.position = next;
+        if is_last {
+            self.flush().await?;
+            return Err(End::Silent);
         }
-        let caught_up_first = !page.more && self.bookmarked.is_none();
+        let caught_up_first = !more && self.bookmarked.is_none();
         if caught_up_first || (self.bookmarked.is_some() && Instant::now() >= self.bookmark_due()) {
-            self.bookmark(page.next);
+            self.bookmark(next);
         }
-        self.flush().await?;
-        Ok(page.more)
+        if !self.outlet.is_flushed() {
+            self.flush().await?;
+        }
+        Ok(if more { Stands::Behind } else { Stands::CaughtUp })
     }
 
     fn bookmark(&mut self, position: Position) {
-        sse::bookmark(&mut self.outlet.buffer, &self.room, position);
-        self.outlet.buffered = Some(position);
+        self.outlet
+            .write(position, |frames| sse::bookmark(frames, &self.room, position));
         self.bookmarked = Some(Instant::now());
     }
 
@@ -281,10 +355,19 @@ impl Run {
         self.bookmarked.unwrap_or_else(Instant::now) + self.app.limits.bookmark_interval
     }
 
+    async fn put(&mut self, pieces: Vec<Piece>) -> Result<(), End> {
+        tokio::select! {
+            biased;
+            () = &mut self.shutdown => Err(End::Silent),
+            put = self.outlet.put(pieces) => put,
+        }
+    }
+
     async fn flush(&mut self) -> Result<(), End> {
         tokio::select! {
-            flushed = self.outlet.flush() => flushed,
+            biased;
             () = &mut self.shutdown => Err(End::Silent),
+            flushed = self.outlet.flush() => flushed,
         }
     }
 
@@ -295,40 +378,11 @@ impl Run {
             End::Silent | End::Gone => return None,
             End::Slow => {
                 self.app.metrics.slow_consumers.inc();
-                sse::slow_consumer(&mut frame, &self.room, self.outlet.sent);
+                sse::slow_consumer(&mut frame, &self.room, self.outlet.sent());
             }
             End::Deleted(state) => sse::deleted(&mut frame, &self.room, state),
             End::Expired(state) => sse::expired(&mut frame, &self.room, state),
         }
         Some(frame.freeze())
-    }
-}
-
-/// Frames on their way to the connection.
-struct Outlet {
-    pieces: mpsc::Sender<Bytes>,
-    /// Whole frames that were not handed over yet.
-    buffer: BytesMut,
-    /// The position of the last frame in `buffer`.
-    buffered: Option<Position>,
-    /// The position of the last frame that was handed over.
-    sent: Option<Position>,
-    patience: Duration,
-}
-
-impl Outlet {
-    async fn flush(&mut self) -> Result<(), End> {
-        if self.buffer.is_empty() {
-            return Ok(());
-        }
-        match tokio::time::timeout(self.patience, self.pieces.reserve()).await {
-            Ok(Ok(place)) => {
-                place.send(self.buffer.split().freeze());
-                self.sent = self.buffered;
-                Ok(())
-            }
-            Ok(Err(_closed)) => Err(End::Gone),
-            Err(_elapsed) => Err(End::Slow),
-        }
     }
 }
