@@ -14,6 +14,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
 
 use crate::config::{Limits, WRITTEN_BYTES_MIN};
@@ -31,6 +32,8 @@ const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub(crate) struct Activity {
     /// Held for a few instructions, never across an await.
     state: Mutex<State>,
+    /// Told when the last request at work has ended.
+    rests: Notify,
 }
 
 #[derive(Debug)]
@@ -84,6 +87,7 @@ impl Activity {
         };
         Arc::new(Self {
             state: Mutex::new(state),
+            rests: Notify::new(),
         })
     }
 
@@ -130,6 +134,11 @@ impl Activity {
         }
     }
 
+    /// Returns when no request is at work any more, or was none lately.
+    pub(crate) async fn rest(&self) {
+        self.rests.notified().await;
+    }
+
     /// When this connection is to be cut, and for what; none while requests are at work.
     pub(crate) fn deadline(&self, limits: &Limits) -> Option<(Instant, &'static str)> {
         let state = self.state();
@@ -153,6 +162,8 @@ impl Drop for AtWork {
         state.requests -= 1;
         if state.requests == 0 {
             (state.phase, state.since) = (Phase::Idle, Instant::now());
+            drop(state);
+            self.activity.rests.notify_one();
         }
     }
 }

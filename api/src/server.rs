@@ -36,8 +36,8 @@ const ACCEPT_RETRY_AFTER: Duration = Duration::from_millis(50);
 /// event streams of many users over one connection.
 const HTTP2_STREAMS_MAX: u32 = 256;
 /// What a peer may send of bodies that nobody has read yet: of one request, and of a connection's
-/// all. Bodies are read as they come, so this much waits only for a moment; 256 KiB on 10,000
-/// connections would be 2.5 GiB, and to send it takes as many requests at work, of which there are
+/// all. Bodies are read as they come, so this much waits only for a moment; 256 KiB on 16,000
+/// connections would be 4 GiB, and to send it takes as many requests at work, of which there are
 /// fewer. A line with a round trip of 300 ms still carries a body of 4 MiB in 10 s of its 20.
 const HTTP2_STREAM_WINDOW: u32 = 128 << 10;
 const HTTP2_CONNECTION_WINDOW: u32 = 256 << 10;
@@ -247,12 +247,12 @@ async fn overdue(activity: &Activity, limits: &Limits) -> &'static str {
     let look = limits.header_read_timeout / 4;
     loop {
         let now = Instant::now();
-        let wake = match activity.deadline(limits) {
+        match activity.deadline(limits) {
             Some((deadline, reason)) if deadline <= now => return reason,
-            Some((deadline, _)) => deadline.min(now + look),
-            None => now + look,
-        };
-        tokio::time::sleep_until(wake).await;
+            Some((deadline, _)) => tokio::time::sleep_until(deadline.min(now + look)).await,
+            // A stream may be at work for days, and is not looked at meanwhile.
+            None => activity.rest().await,
+        }
     }
 }
 
