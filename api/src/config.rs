@@ -20,8 +20,8 @@ pub struct ApiConfig {
 /// Bounds of time, memory and numbers. Each says what happens when it is reached.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Open connections. One more is answered with a bare 503 and closed: a client with several
-    /// endpoints then goes on at once, where a paused accept would leave it hanging.
+    /// Open connections; with a stream on it one takes 26 kB. One more is answered with a bare 503 and closed: a
+    /// client with several endpoints then goes on at once, where a paused accept would leave it hanging.
     pub connections_max: usize,
     /// Reads at work. One more gets 429 `overloaded`, as with each of the next five. Fewer than may
     /// wait for one round of linearizable reads.
@@ -32,7 +32,8 @@ pub struct Limits {
     pub admin_max: usize,
     /// Requests that wait by agreement, for a lock or for news: each takes a few KiB.
     pub waits_max: usize,
-    /// Open event streams.
+    /// Open event streams: 12,000 and some who come back before they are known to have gone. Fewer than
+    /// connections, so that those who only listen leave room for those who ask.
     pub streams_max: usize,
     /// Open WebSockets. One more gets 429 `overloaded`. As many as connections: each is one.
     pub sockets_max: usize,
@@ -96,15 +97,15 @@ pub const WRITTEN_BYTES_MIN: usize = 30 << 10;
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections_max: 10_000,
+            connections_max: 16_000,
             reads_max: 4096,
             writes_max: 4096,
             admin_max: 64,
             waits_max: 10_000,
-            streams_max: 10_000,
-            sockets_max: 10_000,
+            streams_max: 14_000,
+            sockets_max: 16_000,
             socket_in_flight_max: 256,
-            bodies_max: 10_000,
+            bodies_max: 16_000,
             bodies_bytes_max: 256 << 20,
             answers_bytes_max: 256 << 20,
             user_requests_per_s: 0,

@@ -24,7 +24,7 @@ use crate::app::App;
 use crate::body::Pace;
 use crate::budget::Share;
 
-/// A read takes so much at most: some 50 small frames. With 10,000 sockets 160 MiB.
+/// A read takes so much at most: some 50 small frames. With 16,000 sockets 256 MiB.
 const READ_BYTES: usize = 16 << 10;
 /// Answers are collected up to this before they are written without waiting for a pause.
 const WRITE_BYTES: usize = 16 << 10;
