@@ -103,9 +103,8 @@ pub(crate) async fn version(binary: &Path) -> Result<String> {
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     let first = said.lines().next().unwrap_or_default();
     let word = first.split_whitespace().last();
-    Ok(word
-        .with_context(|| format!("{} tells no version", binary.display()))?
-        .to_owned())
+    let word = word.with_context(|| format!("{} tells no version", binary.display()))?;
+    Ok(word.trim_start_matches('v').to_owned())
 }
 
 #[cfg(test)]

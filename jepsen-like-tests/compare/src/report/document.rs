@@ -49,7 +49,7 @@ impl Document {
                 table
                     .load_style(presets::NOTHING)
                     .set_content_arrangement(ContentArrangement::Dynamic)
-                    .set_header(header.iter().map(|name| name.to_uppercase()))
+                    .set_header(header)
                     .add_rows(rows);
                 if table.width().is_none() {
                     table.set_width(WIDTH);
