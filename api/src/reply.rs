@@ -11,9 +11,20 @@ use crate::app::{Committed, header as position_header};
 use crate::headers::{IDEMPOTENCY_REPLAYED, X_POSITION};
 use crate::problem::Problem;
 
+/// Most answers about one thing fit without growing the buffer.
+const JSON_BYTES_TYPICAL: usize = 512;
+
 pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Result<Response, Problem> {
-    let bytes = serde_json::to_vec(body)
+    json_of_about(JSON_BYTES_TYPICAL, status, body)
+}
+
+/// The same where it is known how long the answer will be, more or less: a long one in a buffer that grows is copied
+/// several times.
+pub(crate) fn json_of_about(bytes: usize, status: StatusCode, body: &impl Serialize) -> Result<Response, Problem> {
+    let mut buffer = Vec::with_capacity(bytes);
+    serde_json::to_writer(&mut buffer, body)
         .map_err(|error| Problem::internal(format!("failed to write the answer: {error}"), false))?;
+    let bytes = buffer;
     let mut response = Response::new(Body::from(bytes));
     *response.status_mut() = status;
     response

@@ -102,7 +102,16 @@ pub(super) async fn page(call: Call) -> Result<Response, Problem> {
         more_before,
         more_after,
     };
-    Ok(reply::json(StatusCode::OK, &page)?.with_position(read.position))
+    let bytes = page.messages.iter().map(message_bytes).sum();
+    Ok(reply::json_of_about(bytes, StatusCode::OK, &page)?.with_position(read.position))
+}
+
+/// What a message takes in an answer, more or less.
+fn message_bytes(message: &wire::Message) -> usize {
+    /// Of all fields but the text and the client's id, for names of usual length.
+    const REST_BYTES: usize = 256;
+    let bytes = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    REST_BYTES + bytes(&message.text) + bytes(&message.client_id)
 }
 
 fn page_start(params: &Params) -> Result<Page, Problem> {
