@@ -370,7 +370,15 @@ fn begin(db: &DB) -> Result<(), rocksdb::Error> {
 
 /// One write without its mark in the trail.
 fn batch_of(changes: &[Change], applied: &Applied) -> WriteBatch {
-    let mut batch = WriteBatch::default();
+    // Of one change, beside its key and value: a tag and two lengths. A batch that grows is copied several times.
+    const OVERHEAD_BYTES: usize = 16;
+    let bytes_of = |change: &Change| match change {
+        Change::Put { key, value } => key.len() + value.len() + OVERHEAD_BYTES,
+        Change::Delete { key } => key.len() + OVERHEAD_BYTES,
+        Change::DeleteRange { from, to } => from.len() + to.len() + OVERHEAD_BYTES,
+    };
+    let bytes = changes.iter().map(bytes_of).sum::<usize>() + applied.membership.len() + 4 * OVERHEAD_BYTES;
+    let mut batch = WriteBatch::with_capacity_bytes(bytes);
     for change in changes {
         match change {
             Change::Put { key, value } => batch.put(key, value),

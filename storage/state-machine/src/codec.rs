@@ -76,13 +76,24 @@ pub fn encode<T: Encode>(kind: Kind, version: u8, value: &T) -> Vec<u8> {
     // A buffer that grows field by field would be allocated several times for each value.
     SCRATCH.with_borrow_mut(|scratch| {
         scratch.clear();
-        scratch.extend_from_slice(&[kind as u8, version]);
-        bincode::encode_into_writer(value, Appending(scratch), config()).expect("encoding into memory cannot fail");
+        append(scratch, kind, version, value);
         if scratch.capacity() > SCRATCH_BYTES_MAX {
             return std::mem::take(scratch);
         }
         scratch.as_slice().to_vec()
     })
+}
+
+/// The same of a large value, about whose size is known: in a buffer of its own, which need not grow.
+pub fn encode_of_about<T: Encode>(bytes: usize, kind: Kind, version: u8, value: &T) -> Vec<u8> {
+    let mut buffer = Vec::with_capacity(bytes);
+    append(&mut buffer, kind, version, value);
+    buffer
+}
+
+fn append<T: Encode>(buffer: &mut Vec<u8>, kind: Kind, version: u8, value: &T) {
+    buffer.extend_from_slice(&[kind as u8, version]);
+    bincode::encode_into_writer(value, Appending(buffer), config()).expect("encoding into memory cannot fail");
 }
 
 struct Appending<'a>(&'a mut Vec<u8>);

@@ -29,7 +29,10 @@ impl<'a> PackedEntry<'a> {
     const VERSION: u8 = 1;
 
     pub fn encode(&self) -> Vec<u8> {
-        codec::encode(Kind::PackedEntry, Self::VERSION, self)
+        /// Of a command's length, and of all that is no command.
+        const OVERHEAD_BYTES: usize = 16;
+        let bytes: usize = self.commands.iter().map(|command| command.len() + OVERHEAD_BYTES).sum();
+        codec::encode_of_about(2 * OVERHEAD_BYTES + bytes, Kind::PackedEntry, Self::VERSION, self)
     }
 
     pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
