@@ -165,7 +165,7 @@ pub fn commit() -> String {
     }
 }
 
-/// Cores, processor and kernel.
+/// Cores, processor, kernel, and how busy it is.
 pub fn machine() -> Result<String> {
     let cores = std::thread::available_parallelism()?;
     let cpus = fs::read_to_string("/proc/cpuinfo")?;
@@ -174,5 +174,10 @@ pub fn machine() -> Result<String> {
         .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let model = model.map_or("unknown processor", |(_, model)| model);
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
-    Ok(format!("{cores} cores ({model}), Linux {}", kernel.trim()))
+    let load = fs::read_to_string("/proc/loadavg")?;
+    let load = load.split(' ').next().unwrap_or_default();
+    Ok(format!(
+        "{cores} cores ({model}), Linux {}; load average {load} at the start",
+        kernel.trim()
+    ))
 }

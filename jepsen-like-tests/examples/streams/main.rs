@@ -24,6 +24,7 @@ use futures::future::try_join_all;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use quorate_torture::cluster::Cluster;
 use quorate_torture::http::Call;
+use quorate_torture::measure::{commit, machine};
 use quorate_torture::wait::eventually;
 use quorate_torture::workload::messages;
 use serde_json::json;
@@ -43,8 +44,8 @@ const DELIVERIES_PER_SECOND: usize = 5000;
 const TEXT_BYTES: usize = 256;
 /// After the last message was acknowledged.
 const ARRIVES_WITHIN: Duration = Duration::from_secs(20);
-/// A node gives freed memory back every five seconds.
-const SETTLE: Duration = Duration::from_secs(6);
+/// The allocator gives freed memory back after ten seconds.
+const SETTLE: Duration = Duration::from_secs(12);
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> Result<()> {
@@ -54,7 +55,7 @@ async fn main() -> Result<()> {
     let cluster = Cluster::options().start().await?;
     let id = cluster.leader().await?;
     let node = Node::of(&cluster, id)?;
-    println!("Commit {}, {}.\n", node::commit(), node::machine()?);
+    println!("Commit {}, {}.\n", commit(), machine()?);
     let run = Run {
         cluster: &cluster,
         node,

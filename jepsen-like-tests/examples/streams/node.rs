@@ -1,7 +1,6 @@
-//! What the system says of a node's process, and what stands above a table.
+//! What the system says of a node's process.
 
 use std::fs;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -43,40 +42,4 @@ impl Node {
         let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
         Ok(kib.context("no VmRSS")?.trim().parse::<u64>()? * 1024)
     }
-}
-
-pub(crate) fn commit() -> String {
-    let git = |args: &[&str]| {
-        let output = Command::new("git")
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .args(args)
-            .output()
-            .ok()?;
-        let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-        output.status.success().then_some(text)
-    };
-    match (
-        git(&["rev-parse", "--short=12", "HEAD"]),
-        git(&["status", "--porcelain", "--untracked-files=no"]),
-    ) {
-        (Some(commit), Some(changes)) if changes.is_empty() => commit,
-        (Some(commit), _) => format!("{commit} with changes"),
-        (None, _) => "unknown".to_owned(),
-    }
-}
-
-pub(crate) fn machine() -> Result<String> {
-    let cores = std::thread::available_parallelism()?;
-    let cpus = fs::read_to_string("/proc/cpuinfo")?;
-    let mut models = cpus
-        .lines()
-        .filter_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    let model = models.next().map_or("unknown processor", |(_, model)| model);
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
-    let load = fs::read_to_string("/proc/loadavg")?;
-    let load = load.split(' ').next().unwrap_or_default();
-    Ok(format!(
-        "{cores} cores ({model}), Linux {}; load average {load} at the start",
-        kernel.trim()
-    ))
 }
