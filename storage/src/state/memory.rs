@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use quorate_state_machine::view::Visitor;
 use quorate_state_machine::{Change, Fatal, View};
 
 use super::hash::StateHash;
@@ -177,19 +178,19 @@ impl View for Image {
         Ok(self.rows.get(key).cloned())
     }
 
-    fn scan(&self, from: &[u8], to: &[u8], reverse: bool, limit: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Fatal> {
+    fn visit(&self, from: &[u8], to: &[u8], reverse: bool, limit: usize, visit: &mut Visitor<'_>) -> Result<(), Fatal> {
         let from = from.max(USER_KEYS_FROM);
         if from >= to {
-            return Ok(Vec::new());
+            return Ok(());
         }
         let range = self
             .rows
             .range::<[u8], _>((std::ops::Bound::Included(from), std::ops::Bound::Excluded(to)));
-        let pair = |(key, value): (&Vec<u8>, &Vec<u8>)| (key.clone(), value.clone());
-        Ok(match reverse {
-            false => range.take(limit).map(pair).collect(),
-            true => range.rev().take(limit).map(pair).collect(),
-        })
+        let mut visit = |(key, value): (&Vec<u8>, &Vec<u8>)| visit(key, value);
+        match reverse {
+            false => range.take(limit).try_for_each(&mut visit),
+            true => range.rev().take(limit).try_for_each(&mut visit),
+        }
     }
 }
 

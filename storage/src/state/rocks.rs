@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use quorate_state_machine::view::Visitor;
 use quorate_state_machine::{Change, Fatal, View};
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
@@ -169,9 +170,7 @@ impl RocksState {
 impl StateStore for RocksState {
     fn read<R>(&self, f: impl FnOnce(&dyn View) -> R) -> R {
         let current = self.current();
-        f(&SnapshotView {
-            snapshot: current.db.snapshot(),
-        })
+        f(&SnapshotView::new(&current.db))
     }
 
     fn applied(&self) -> Result<Applied, Fatal> {
@@ -422,24 +421,46 @@ pub(super) fn read_options() -> ReadOptions {
 
 /// What apply and query see.
 struct SnapshotView<'a> {
+    db: &'a DB,
+    /// Of `snapshot`, for all lookups. Before it: fields are dropped in this order.
+    options: ReadOptions,
     snapshot: Snapshot<'a>,
+}
+
+impl<'a> SnapshotView<'a> {
+    fn new(db: &'a DB) -> Self {
+        let snapshot = db.snapshot();
+        let mut options = read_options();
+        options.set_snapshot(&snapshot);
+        Self { db, options, snapshot }
+    }
 }
 
 impl View for SnapshotView<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Fatal> {
-        if key < USER_KEYS_FROM {
-            return Ok(None);
-        }
-        self.snapshot
-            .get_opt(key, read_options())
-            .map_err(|error| fatal(&error))
+        let mut found = None;
+        self.look(key, &mut |value| {
+            found = Some(value.to_vec());
+            Ok(())
+        })?;
+        Ok(found)
     }
 
-    fn scan(&self, from: &[u8], to: &[u8], reverse: bool, limit: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Fatal> {
+    fn look(&self, key: &[u8], look: &mut dyn FnMut(&[u8]) -> Result<(), Fatal>) -> Result<bool, Fatal> {
+        if key < USER_KEYS_FROM {
+            return Ok(false);
+        }
+        let found = self.db.get_pinned_opt(key, &self.options);
+        match found.map_err(|error| fatal(&error))? {
+            Some(value) => look(&value).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    fn visit(&self, from: &[u8], to: &[u8], reverse: bool, limit: usize, visit: &mut Visitor<'_>) -> Result<(), Fatal> {
         let from = from.max(USER_KEYS_FROM);
-        let mut pairs = Vec::new();
-        if from >= to {
-            return Ok(pairs);
+        if from >= to || limit == 0 {
+            return Ok(());
         }
         let mut options = read_options();
         options.set_iterate_lower_bound(from);
@@ -449,17 +470,20 @@ impl View for SnapshotView<'_> {
             false => rows.seek_to_first(),
             true => rows.seek_to_last(),
         }
-        while pairs.len() < limit
-            && let Some((key, value)) = rows.item()
-        {
-            pairs.push((key.to_vec(), value.to_vec()));
+        let mut visited = 0;
+        while let Some((key, value)) = rows.item() {
+            visit(key, value)?;
+            visited += 1;
+            // The row behind the last one may lie in another block.
+            if visited == limit {
+                break;
+            }
             match reverse {
                 false => rows.next(),
                 true => rows.prev(),
             }
         }
-        rows.status().map_err(|error| fatal(&error))?;
-        Ok(pairs)
+        rows.status().map_err(|error| fatal(&error))
     }
 }
 

@@ -128,6 +128,41 @@ fn scans_keep_their_bounds(state: impl StateStore, _tmp: &Path) {
     assert_eq!(scan(&state, "a", "z", false, 0), "");
 }
 
+fn values_are_shown_where_they_lie(state: impl StateStore, _tmp: &Path) {
+    state
+        .write("a b c d e".split(' ').map(|key| put(key, key)).collect(), &applied(1))
+        .unwrap();
+    let damaged = || Fatal::Corrupt("on purpose".to_owned());
+    let look = |key: &str, is_damaged: bool| {
+        let mut shown = None;
+        let looked = state.read(|view| {
+            view.look(key.as_bytes(), &mut |value| {
+                shown = Some(value.to_vec());
+                if is_damaged { Err(damaged()) } else { Ok(()) }
+            })
+        });
+        (looked.map_err(|error| error.to_string()), shown)
+    };
+    let shown = Some(b"b".to_vec());
+    assert_eq!(look("b", false), (Ok(true), shown.clone()));
+    assert_eq!(look("bb", false), (Ok(false), None));
+    assert_eq!(look("\0\0\0\0a", false), (Ok(false), None), "the store's own");
+    assert_eq!(look("b", true), (Err(damaged().to_string()), shown));
+
+    // An error ends the visit, and nothing more is shown.
+    for (reverse, expected) in [(false, "a b"), (true, "e d")] {
+        let mut shown = Vec::new();
+        let visited = state.read(|view| {
+            view.visit(b"a", b"z", reverse, 9, &mut |key, _| {
+                shown.push(String::from_utf8(key.to_vec()).unwrap());
+                if shown.len() == 2 { Err(damaged()) } else { Ok(()) }
+            })
+        });
+        assert_eq!(visited.unwrap_err().to_string(), damaged().to_string());
+        assert_eq!(shown.join(" "), expected);
+    }
+}
+
 fn the_stores_own_keys_are_hidden_and_kept(state: impl StateStore, _tmp: &Path) {
     let first = "\0\0\0\u{1}";
     state.write(vec![put(first, "first")], &applied(1)).unwrap();
@@ -328,6 +363,7 @@ on_both!(
     a_new_state_is_empty,
     changes_happen_in_order_with_what_was_applied,
     scans_keep_their_bounds,
+    values_are_shown_where_they_lie,
     the_stores_own_keys_are_hidden_and_kept,
     the_hash_speaks_of_keys_and_values_only,
     a_later_hash_is_of_the_moment_when_it_was_asked_for,

@@ -79,6 +79,62 @@ pub struct Message {
     pub redacted_at_ms: Option<u64>,
 }
 
+/// A message as it lies somewhere else, in the state or in a [`Message`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MessageRef<'a> {
+    pub room: &'a str,
+    pub seq: Seq,
+    pub rev: Revision,
+    pub sender: &'a str,
+    pub sent_at_ms: u64,
+    pub kind: &'a str,
+    pub text: Option<&'a str>,
+    pub client_id: Option<&'a str>,
+    pub reply_to: Option<Seq>,
+    pub attributes: Option<&'a str>,
+    pub edited_at_ms: Option<u64>,
+    pub redacted_at_ms: Option<u64>,
+}
+
+impl MessageRef<'_> {
+    pub fn to_message(&self) -> Message {
+        let owned = |text: Option<&str>| text.map(str::to_owned);
+        Message {
+            room: self.room.to_owned(),
+            seq: self.seq,
+            rev: self.rev,
+            sender: self.sender.to_owned(),
+            sent_at_ms: self.sent_at_ms,
+            kind: self.kind.to_owned(),
+            text: owned(self.text),
+            client_id: owned(self.client_id),
+            reply_to: self.reply_to,
+            attributes: owned(self.attributes),
+            edited_at_ms: self.edited_at_ms,
+            redacted_at_ms: self.redacted_at_ms,
+        }
+    }
+}
+
+impl Message {
+    pub fn borrowed(&self) -> MessageRef<'_> {
+        MessageRef {
+            room: &self.room,
+            seq: self.seq,
+            rev: self.rev,
+            sender: &self.sender,
+            sent_at_ms: self.sent_at_ms,
+            kind: &self.kind,
+            text: self.text.as_deref(),
+            client_id: self.client_id.as_deref(),
+            reply_to: self.reply_to,
+            attributes: self.attributes.as_deref(),
+            edited_at_ms: self.edited_at_ms,
+            redacted_at_ms: self.redacted_at_ms,
+        }
+    }
+}
+
 /// An earlier text of a message.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct MessageRevision {

@@ -31,14 +31,14 @@ pub mod view;
 pub use apply::{Outcome, apply};
 pub use command::{Caller, Command, Conditions, EntryMeta, Envelope, Home, Idempotency, IfLock, PackedEntry};
 pub use entity::{
-    Lock, LockHolder, LockWait, LockWaiter, Member, Message, MessageRevision, Role, Room, RoomKind, User,
+    Lock, LockHolder, LockWait, LockWaiter, Member, Message, MessageRef, MessageRevision, Role, Room, RoomKind, User,
 };
 pub use event::{Event, EventBody, Topic};
 pub use ids::{
     Epoch, FencingToken, LockId, Position, Revision, RoomId, RunId, Seq, SpaceId, TokenHash, UserId, WaiterId,
 };
 pub use memory::{Memory, MemoryView, state_hash};
-pub use query::{Answer, Page, Query, query};
+pub use query::{Answer, Page, PageSink, Query, StoredPage, query, query_into};
 pub use rejection::{Code, Fatal, Rejection};
 pub use row_cache::RowCache;
 pub use version::{VERSION_MAX, VERSION_MIN};

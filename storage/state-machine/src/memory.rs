@@ -8,7 +8,7 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::rejection::Fatal;
-use crate::view::{Change, Pair, View, successor};
+use crate::view::{Change, Pair, View, Visitor, successor};
 
 type Pairs = BTreeMap<Arc<[u8]>, Arc<[u8]>>;
 
@@ -100,8 +100,13 @@ impl View for Memory {
         Ok(self.pairs.get(key).map(|value| value.to_vec()))
     }
 
-    fn scan(&self, from: &[u8], to: &[u8], reverse: bool, limit: usize) -> Result<Vec<Pair>, Fatal> {
-        Ok(scan(&self.pairs, from, to, reverse, limit))
+    fn look(&self, key: &[u8], look: &mut dyn FnMut(&[u8]) -> Result<(), Fatal>) -> Result<bool, Fatal> {
+        let value = self.pairs.get(key);
+        value.map_or(Ok(false), |value| look(value).map(|()| true))
+    }
+
+    fn visit(&self, from: &[u8], to: &[u8], reverse: bool, limit: usize, visit: &mut Visitor<'_>) -> Result<(), Fatal> {
+        self::visit(&self.pairs, from, to, reverse, limit, visit)
     }
 }
 
@@ -110,17 +115,29 @@ impl View for MemoryView {
         Ok(self.pairs.get(key).map(|value| value.to_vec()))
     }
 
-    fn scan(&self, from: &[u8], to: &[u8], reverse: bool, limit: usize) -> Result<Vec<Pair>, Fatal> {
-        Ok(scan(&self.pairs, from, to, reverse, limit))
+    fn look(&self, key: &[u8], look: &mut dyn FnMut(&[u8]) -> Result<(), Fatal>) -> Result<bool, Fatal> {
+        let value = self.pairs.get(key);
+        value.map_or(Ok(false), |value| look(value).map(|()| true))
+    }
+
+    fn visit(&self, from: &[u8], to: &[u8], reverse: bool, limit: usize, visit: &mut Visitor<'_>) -> Result<(), Fatal> {
+        self::visit(&self.pairs, from, to, reverse, limit, visit)
     }
 }
 
-fn scan(pairs: &Pairs, from: &[u8], to: &[u8], reverse: bool, limit: usize) -> Vec<Pair> {
-    let owned = |(key, value): (&Arc<[u8]>, &Arc<[u8]>)| (key.to_vec(), value.to_vec());
+fn visit(
+    pairs: &Pairs,
+    from: &[u8],
+    to: &[u8],
+    reverse: bool,
+    limit: usize,
+    visit: &mut Visitor<'_>,
+) -> Result<(), Fatal> {
+    let mut visit = |(key, value): (&Arc<[u8]>, &Arc<[u8]>)| visit(key, value);
     if reverse {
-        range(pairs, from, to).rev().take(limit).map(owned).collect()
+        range(pairs, from, to).rev().take(limit).try_for_each(&mut visit)
     } else {
-        range(pairs, from, to).take(limit).map(owned).collect()
+        range(pairs, from, to).take(limit).try_for_each(&mut visit)
     }
 }
 

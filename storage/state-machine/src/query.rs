@@ -8,8 +8,10 @@ mod credentials;
 mod history;
 mod lists;
 mod locks;
+mod page;
 mod revisions;
 
+pub use self::page::{PageEnds, PageSink, StoredPage};
 use crate::command::Caller;
 use crate::entity::{Lock, LockWait, Member, Message, MessageRevision, Room, User};
 use crate::event::Event;
@@ -143,6 +145,8 @@ pub enum Answer {
         more_before: bool,
         more_after: bool,
     },
+    /// The same of a page that went to a [`PageSink`].
+    Page(PageEnds),
     RoomChanges {
         items: Vec<RoomChange>,
         /// Continue here: `RoomCursor::After(next)`. With no items and no more, this is a bookmark.
@@ -201,12 +205,35 @@ pub struct Answered {
 /// Answers from one view. A refusal is in the answer; an error means that the state is damaged or
 /// cannot be read.
 pub fn query<V: View + ?Sized>(state: &V, query: &Query) -> Result<Answered, Fatal> {
+    let mut messages = Vec::new();
+    let mut answered = query_into(state, query, &mut messages)?;
+    if let Ok(Answer::Page(ends)) = answered.answer {
+        let PageEnds {
+            first_seq,
+            last_seq,
+            more_before,
+            more_after,
+        } = ends;
+        answered.answer = Ok(Answer::Messages {
+            messages,
+            first_seq,
+            last_seq,
+            more_before,
+            more_after,
+        });
+    }
+    Ok(answered)
+}
+
+/// The same, but a page of messages goes to `sink`; it takes one only if the question was for one and is not
+/// refused. The answer is then [`Answer::Page`].
+pub fn query_into<V: View + ?Sized>(state: &V, query: &Query, sink: &mut dyn PageSink) -> Result<Answered, Fatal> {
     let read = Reader {
         view: state,
         space: query.space,
     };
     let system = read.system()?;
-    let answer = settle(answer(&read, &system, query))?;
+    let answer = settle(answer(&read, &system, query, sink))?;
     Ok(Answered {
         epoch: system.epoch,
         revision: system.revision,
@@ -215,7 +242,12 @@ pub fn query<V: View + ?Sized>(state: &V, query: &Query) -> Result<Answered, Fat
 }
 
 /// The checks in the order of the contract: 400, 401, then 404 and 403 of the body.
-fn answer<V: View + ?Sized>(read: &Reader<'_, V>, system: &SystemRow, query: &Query) -> Result<Answer, Stop> {
+fn answer<V: View + ?Sized>(
+    read: &Reader<'_, V>,
+    system: &SystemRow,
+    query: &Query,
+    sink: &mut dyn PageSink,
+) -> Result<Answer, Stop> {
     check::query(query)?;
     let who = read.who(&query.caller, system.elapsed_ms)?;
     match &query.body {
@@ -225,7 +257,9 @@ fn answer<V: View + ?Sized>(read: &Reader<'_, V>, system: &SystemRow, query: &Qu
         QueryBody::Rooms { after, limit } => lists::rooms(read, &who, after.as_deref(), *limit),
         QueryBody::Members { room, after, limit } => lists::members(read, &who, room, after.as_deref(), *limit),
         QueryBody::Message { room, seq } => history::message(read, &who, room, *seq),
-        QueryBody::Messages { room, from, limit } => history::page(read, &who, room, *from, *limit),
+        QueryBody::Messages { room, from, limit } => {
+            history::page(read, system, &who, room, (*from, *limit), sink).map(Answer::Page)
+        }
         QueryBody::RoomChanges { room, after, limit } => changes::room(read, system, &who, room, *after, *limit),
         QueryBody::Position => Ok(Answer::Position),
         QueryBody::Caller => Ok(Answer::Caller(who.name)),

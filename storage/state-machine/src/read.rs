@@ -45,8 +45,12 @@ impl Who {
 
 impl<V: View + ?Sized> Reader<'_, V> {
     pub(crate) fn row<R: Row>(&self, key: Key<'_>) -> Result<Option<R>, Fatal> {
-        let value = self.view.get(&key.encode(self.space))?;
-        Ok(value.map(|bytes| R::from_bytes(&bytes)).transpose()?)
+        let mut row = None;
+        self.view.look(&key.encode(self.space), &mut |value| {
+            row = Some(R::from_bytes(value)?);
+            Ok(())
+        })?;
+        Ok(row)
     }
 
     /// A row that another row points at.

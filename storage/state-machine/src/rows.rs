@@ -2,8 +2,11 @@
 //! where entities hold names. A change of a struct needs a new version of its row, and a decoder
 //! for the old one; the golden bytes below fail otherwise.
 
+mod borrowed;
+
 use bincode::{Decode, Encode};
 
+pub(crate) use self::borrowed::MessageRowRef;
 use crate::codec::{self, DecodeError, Kind};
 use crate::command::Home;
 use crate::entity::{Member, Message, Role, Room, RoomKind, User};

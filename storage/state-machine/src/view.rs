@@ -12,12 +12,34 @@ use crate::row_cache::RowCache;
 /// A key and its value.
 pub type Pair = (Vec<u8>, Vec<u8>);
 
+/// What is done with a pair where it lies, without a copy of it. An error ends the visit, and is what the visit
+/// ends with.
+pub type Visitor<'a> = dyn FnMut(&[u8], &[u8]) -> Result<(), Fatal> + 'a;
+
 /// A read-only, consistent view of the state.
 pub trait View {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Fatal>;
 
-    /// At most `limit` pairs with `from <= key < to`, ascending, or descending when `reverse`.
-    fn scan(&self, from: &[u8], to: &[u8], reverse: bool, limit: usize) -> Result<Vec<Pair>, Fatal>;
+    /// Shows the value to `look`, where it lies. False: there is none.
+    fn look(&self, key: &[u8], look: &mut dyn FnMut(&[u8]) -> Result<(), Fatal>) -> Result<bool, Fatal> {
+        match self.get(key)? {
+            Some(value) => look(&value).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Shows at most `limit` pairs with `from <= key < to` to `visit`, ascending, or descending when `reverse`.
+    fn visit(&self, from: &[u8], to: &[u8], reverse: bool, limit: usize, visit: &mut Visitor<'_>) -> Result<(), Fatal>;
+
+    /// The same pairs, copied.
+    fn scan(&self, from: &[u8], to: &[u8], reverse: bool, limit: usize) -> Result<Vec<Pair>, Fatal> {
+        let mut pairs = Vec::new();
+        self.visit(from, to, reverse, limit, &mut |key, value| {
+            pairs.push((key.to_vec(), value.to_vec()));
+            Ok(())
+        })?;
+        Ok(pairs)
+    }
 }
 
 macro_rules! view_through {
@@ -25,6 +47,21 @@ macro_rules! view_through {
         impl<T: View + ?Sized> View for $pointer {
             fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Fatal> {
                 (**self).get(key)
+            }
+
+            fn look(&self, key: &[u8], look: &mut dyn FnMut(&[u8]) -> Result<(), Fatal>) -> Result<bool, Fatal> {
+                (**self).look(key, look)
+            }
+
+            fn visit(
+                &self,
+                from: &[u8],
+                to: &[u8],
+                reverse: bool,
+                limit: usize,
+                visit: &mut Visitor<'_>,
+            ) -> Result<(), Fatal> {
+                (**self).visit(from, to, reverse, limit, visit)
             }
 
             fn scan(&self, from: &[u8], to: &[u8], reverse: bool, limit: usize) -> Result<Vec<Pair>, Fatal> {
@@ -270,6 +307,12 @@ impl<V: View> View for Overlay<V> {
         let value = self.base.get(key)?;
         self.cache.borrow_mut().remember(key, &value);
         Ok(value)
+    }
+
+    /// Apply reads few pairs, and keeps them: they are merged as copies.
+    fn visit(&self, from: &[u8], to: &[u8], reverse: bool, limit: usize, visit: &mut Visitor<'_>) -> Result<(), Fatal> {
+        let pairs = self.scan(from, to, reverse, limit)?;
+        pairs.iter().try_for_each(|(key, value)| visit(key, value))
     }
 
     fn scan(&self, from: &[u8], to: &[u8], reverse: bool, limit: usize) -> Result<Vec<Pair>, Fatal> {

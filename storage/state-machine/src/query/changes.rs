@@ -143,27 +143,27 @@ fn message_items<V: View + ?Sized>(
     start: Seq,
     limit: usize,
 ) -> Result<Vec<Item>, Fatal> {
-    let rows = messages(read, room, start, limit)?;
-    let Some((_, first)) = rows.first() else {
+    let messages = messages(read, room, name, start, limit)?;
+    let Some((first, _)) = messages.first() else {
         return Ok(Vec::new());
     };
     // The page may begin in the middle of a batch.
-    let mut rev = first.head.created_rev;
+    let mut rev = first.created_rev;
     let mut first_of_rev = if start == tail.first_seq {
         start
     } else {
         search(read, room, tail, |head| head.created_rev >= rev)?
     };
-    let mut items = Vec::with_capacity(rows.len());
-    for (seq, row) in rows {
-        if row.head.created_rev != rev {
-            (rev, first_of_rev) = (row.head.created_rev, seq);
+    let mut items = Vec::with_capacity(messages.len());
+    for (head, message) in messages {
+        if head.created_rev != rev {
+            (rev, first_of_rev) = (head.created_rev, message.seq);
         }
-        let index = u32::try_from(seq.0 - first_of_rev.0).expect("a batch is bounded");
+        let index = u32::try_from(message.seq.0 - first_of_rev.0).expect("a batch is bounded");
         items.push(Item {
             rev,
             index,
-            body: RoomChangeBody::Message(Box::new(row.entity(name.to_owned(), seq))),
+            body: RoomChangeBody::Message(Box::new(message)),
         });
     }
     Ok(items)

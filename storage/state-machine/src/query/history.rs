@@ -1,12 +1,14 @@
 //! Messages: one, or a page. A page is a range of seqs, so it is found by arithmetic; `at` searches
 //! for its first one.
 
+use super::page::{PageEnds, PageSink, StoredPage, each};
 use super::{Answer, Page};
+use crate::entity::Message;
 use crate::ids::{RoomId, Seq};
-use crate::keys::{Group, Key};
+use crate::keys::Key;
 use crate::read::{Reader, Who};
 use crate::rejection::{Fatal, Stop};
-use crate::rows::{MessageHead, MessageRow, RoomTailRow, Row};
+use crate::rows::{MessageHead, RoomTailRow, SystemRow};
 use crate::view::View;
 
 pub(super) fn message<V: View + ?Sized>(read: &Reader<'_, V>, who: &Who, name: &str, seq: Seq) -> Result<Answer, Stop> {
@@ -18,11 +20,12 @@ pub(super) fn message<V: View + ?Sized>(read: &Reader<'_, V>, who: &Who, name: &
 
 pub(super) fn page<V: View + ?Sized>(
     read: &Reader<'_, V>,
+    system: &SystemRow,
     who: &Who,
     name: &str,
-    from: Page,
-    limit: u32,
-) -> Result<Answer, Stop> {
+    (from, limit): (Page, u32),
+    sink: &mut dyn PageSink,
+) -> Result<PageEnds, Stop> {
     let found = read.room_in_path(name)?;
     read.check_inside(who, name, &found)?;
     let tail = read.tail(found.room)?;
@@ -43,42 +46,41 @@ pub(super) fn page<V: View + ?Sized>(
         Page::At(time_ms) => from_start(search(read, found.room, &tail, |head| head.sent_at_max_ms >= time_ms)?.0),
     };
 
-    let rows = messages(read, found.room, Seq(start), (stop - start) as usize)?;
-    if rows.len() as u64 != stop - start {
-        return Err(Fatal::Corrupt(format!("room {} lacks messages between {start} and {stop}", found.room)).into());
-    }
-    let messages: Vec<_> = rows
-        .into_iter()
-        .map(|(seq, row)| row.entity(name.to_owned(), seq))
-        .collect();
-    Ok(Answer::Messages {
-        first_seq: messages.first().map_or(Seq(0), |message| message.seq),
-        last_seq: messages.last().map_or(Seq(0), |message| message.seq),
+    let is_empty = start == stop;
+    let ends = PageEnds {
+        first_seq: Seq(if is_empty { 0 } else { start }),
+        last_seq: Seq(if is_empty { 0 } else { stop - 1 }),
         more_before: start > first,
         more_after: stop < end,
-        messages,
-    })
+    };
+    sink.take(&StoredPage {
+        view: &read.view,
+        space: read.space,
+        epoch: system.epoch,
+        revision: system.revision,
+        room: found.room,
+        room_name: name,
+        start,
+        stop,
+        ends,
+    })?;
+    Ok(ends)
 }
 
 /// At most `limit` messages from a seq on.
 pub(super) fn messages<V: View + ?Sized>(
     read: &Reader<'_, V>,
     room: RoomId,
+    name: &str,
     from: Seq,
     limit: usize,
-) -> Result<Vec<(Seq, MessageRow)>, Fatal> {
-    let start = Key::Message { room, seq: from }.encode(read.space);
-    let end = Group::Messages { room }.range(read.space).end;
-    let pairs = read.view.scan(&start, &end, false, limit)?;
-    let mut rows = Vec::with_capacity(pairs.len());
-    for (offset, (key, value)) in pairs.into_iter().enumerate() {
-        let seq = Seq(from.0 + offset as u64);
-        if Key::decode(&key) != Some((read.space, Key::Message { room, seq })) {
-            return Err(Fatal::Corrupt(format!("message {seq} of room {room} is missing")));
-        }
-        rows.push((seq, MessageRow::from_bytes(&value)?));
-    }
-    Ok(rows)
+) -> Result<Vec<(MessageHead, Message)>, Fatal> {
+    let mut messages = Vec::new();
+    each(&read.view, read.space, room, from, limit, &mut |seq, row| {
+        messages.push((row.head, row.entity(name, seq).to_message()));
+        Ok(())
+    })?;
+    Ok(messages)
 }
 
 /// The first message that has reached something, which all after it have reached too; the seq
@@ -91,11 +93,16 @@ pub(super) fn search<V: View + ?Sized>(
     reached: impl Fn(&MessageHead) -> bool,
 ) -> Result<Seq, Fatal> {
     let probe = |seq: u64| -> Result<bool, Fatal> {
-        let value = read
-            .view
-            .get(&Key::Message { room, seq: Seq(seq) }.encode(read.space))?;
-        let value = value.ok_or_else(|| Fatal::Corrupt(format!("message {seq} of room {room} is missing")))?;
-        Ok(reached(&MessageHead::decode(&value)?))
+        let key = Key::Message { room, seq: Seq(seq) }.encode(read.space);
+        let mut has_reached = false;
+        let is_there = read.view.look(&key, &mut |value| {
+            has_reached = reached(&MessageHead::decode(value)?);
+            Ok(())
+        })?;
+        if !is_there {
+            return Err(Fatal::Corrupt(format!("message {seq} of room {room} is missing")));
+        }
+        Ok(has_reached)
     };
     // What is sought lies in low..=high.
     let (mut low, mut high) = (tail.first_seq.0, tail.last_seq.0 + 1);

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use quorate_state_machine::command::NewMessage;
 use quorate_state_machine::query::{Page, QueryBody, RoomCursor};
 use quorate_state_machine::rejection::Fatal;
-use quorate_state_machine::view::Pair;
+use quorate_state_machine::view::Visitor;
 use quorate_state_machine::{
     Caller, Command, Conditions, EntryMeta, Envelope, Epoch, MemoryView, Overlay, Position, Query, Revision, RoomKind,
     Seq, SpaceId, VERSION_MAX, View, apply, query,
@@ -36,10 +36,11 @@ impl View for Counting {
         self.view.get(key)
     }
 
-    fn scan(&self, from: &[u8], to: &[u8], reverse: bool, limit: usize) -> Result<Vec<Pair>, Fatal> {
-        let pairs = self.view.scan(from, to, reverse, limit)?;
-        self.pairs.set(self.pairs.get() + pairs.len());
-        Ok(pairs)
+    fn visit(&self, from: &[u8], to: &[u8], reverse: bool, limit: usize, visit: &mut Visitor<'_>) -> Result<(), Fatal> {
+        self.view.visit(from, to, reverse, limit, &mut |key, value| {
+            self.pairs.set(self.pairs.get() + 1);
+            visit(key, value)
+        })
     }
 }
 

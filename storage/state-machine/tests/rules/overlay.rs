@@ -2,6 +2,7 @@
 //! a state does that was written directly, and leaves the changes that make its base that state.
 
 use proptest::prelude::*;
+use quorate_state_machine::view::Pair;
 use quorate_state_machine::{Change, Memory, Overlay, RowCache, View};
 
 #[derive(Debug, Clone)]
@@ -79,6 +80,14 @@ fn same<V: View>(base: V, cache: RowCache, mut model: Memory, steps: Vec<Step>) 
             }
             Step::Get(key) => {
                 let expected = model.get(&key).unwrap();
+                for view in [&overlay as &dyn View, &model] {
+                    let mut looked_at = None;
+                    let is_there = view.look(&key, &mut |value| {
+                        looked_at = Some(value.to_vec());
+                        Ok(())
+                    });
+                    prop_assert_eq!((is_there.unwrap(), looked_at), (expected.is_some(), expected.clone()));
+                }
                 prop_assert_eq!(&overlay.get_once(&key).unwrap(), &expected);
                 prop_assert_eq!(&overlay.get(&key).unwrap(), &expected);
                 prop_assert_eq!(&overlay.get(&key).unwrap(), &expected, "remembered");
@@ -90,12 +99,25 @@ fn same<V: View>(base: V, cache: RowCache, mut model: Memory, steps: Vec<Step>) 
                 limit,
             } => {
                 let expected = model.scan(&from, &to, reverse, limit).unwrap();
-                prop_assert_eq!(overlay.scan(&from, &to, reverse, limit).unwrap(), expected);
+                prop_assert_eq!(&overlay.scan(&from, &to, reverse, limit).unwrap(), &expected);
+                prop_assert_eq!(&visited(&overlay, &from, &to, reverse, limit), &expected);
+                prop_assert_eq!(&visited(&model, &from, &to, reverse, limit), &expected);
             }
         }
     }
     let (changes, cache) = overlay.into_changes_and_cache();
     Ok(Left { changes, cache, model })
+}
+
+/// What is shown of a range, one after the other.
+fn visited(view: &dyn View, from: &[u8], to: &[u8], reverse: bool, limit: usize) -> Vec<Pair> {
+    let mut pairs = Vec::new();
+    view.visit(from, to, reverse, limit, &mut |key, value| {
+        pairs.push((key.to_vec(), value.to_vec()));
+        Ok(())
+    })
+    .unwrap();
+    pairs
 }
 
 fn memory(pairs: Vec<(Vec<u8>, Vec<u8>)>) -> Memory {

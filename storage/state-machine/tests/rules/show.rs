@@ -128,6 +128,7 @@ pub(crate) fn answer(answered: &Answered) -> Vec<String> {
         }
         Answer::LockWait(LockWait::Over) => vec!["over".to_owned()],
         Answer::Caller(name) => vec![name.clone()],
+        Answer::Page(ends) => vec![format!("{ends:?}")],
         Answer::Position => vec![format!("epoch {} revision {}", answered.epoch, answered.revision)],
     }
 }
