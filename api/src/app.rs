@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use http::header::HeaderValue;
 use quorate_state_machine::apply::Response as Done;
-use quorate_state_machine::query::{Answered, QueryBody};
+use quorate_state_machine::query::{Answered, PageSink, QueryBody};
 use quorate_state_machine::{Answer, Caller, Command, Envelope, Position, Query, SpaceId};
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +15,7 @@ use crate::budget::Budget;
 use crate::config::{ApiConfig, Limits};
 use crate::feed::Tails;
 use crate::headers::{IDEMPOTENCY_REPLAYED, X_POSITION};
+use crate::kept::KeptMessages;
 use crate::metrics::Metrics;
 use crate::password::Hasher;
 use crate::places::Places;
@@ -36,6 +37,7 @@ pub(crate) struct App {
     pub(crate) answers: Budget,
     pub(crate) sign_ins: SignIns,
     pub(crate) tails: Arc<Tails>,
+    pub(crate) kept: KeptMessages,
     /// None: users are not limited.
     pub(crate) user_rate: Option<RateLimiter<RateKey>>,
     /// Cancelled when the server begins to shut down: streams end then.
@@ -74,6 +76,7 @@ impl App {
             answers: Budget::of_answers(&limits, &metrics),
             sign_ins: SignIns::new(),
             tails: Tails::new(&metrics),
+            kept: KeptMessages::new(&metrics),
             user_rate: user_rate(&limits).map(RateLimiter::new),
             metrics,
             closing: CancellationToken::new(),
@@ -129,7 +132,26 @@ impl Call {
 
     pub(crate) async fn read(&self, intent: ReadIntent, body: QueryBody) -> Result<Read, Problem> {
         let (query, options) = intent.into_query(body)?;
-        let asked = self.app.replica.read(query, options);
+        self.answered(self.app.replica.read(query, options), options).await
+    }
+
+    /// The same for a page, which `sink` holds afterwards.
+    pub(crate) async fn read_page(
+        &self,
+        intent: ReadIntent,
+        body: QueryBody,
+        sink: &mut (dyn PageSink + Send),
+    ) -> Result<Read, Problem> {
+        let (query, options) = intent.into_query(body)?;
+        self.answered(self.app.replica.read_page(query, options, sink), options)
+            .await
+    }
+
+    async fn answered(
+        &self,
+        asked: impl Future<Output = Result<Answered, ReplicaError>>,
+        options: ReadOptions,
+    ) -> Result<Read, Problem> {
         let answered = tokio::time::timeout_at(latest(options.deadline), asked)
             .await
             .unwrap_or_else(|_| Err(ReplicaError::NotReady("no answer in time".to_owned())));

@@ -1,7 +1,7 @@
 //! The contract's request headers as values. One that does not parse is an error, never ignored:
 //! a lost condition would let a write through that its caller wanted refused.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::HeaderMap;
 use http::header::{self, HeaderName, HeaderValue};
@@ -57,8 +57,15 @@ pub(crate) fn request_id(headers: &HeaderMap) -> HeaderValue {
         return value.clone();
     }
     let mut buffer = uuid::Uuid::encode_buffer();
-    let id = uuid::Uuid::now_v7().hyphenated().encode_lower(&mut buffer);
+    let id = new_id().hyphenated().encode_lower(&mut buffer);
     HeaderValue::from_str(id).expect("a uuid is visible ASCII")
+}
+
+/// A UUID of version 7. Its chance is from the thread's own generator: `Uuid::now_v7` asks the kernel each time.
+fn new_id() -> uuid::Uuid {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let ms = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX);
+    uuid::Builder::from_unix_timestamp_millis(ms, &rand::random()).into_uuid()
 }
 
 /// `Request-Timeout-Ms`.

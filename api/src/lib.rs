@@ -29,6 +29,8 @@ mod fingerprint;
 mod front;
 mod headers;
 mod json;
+mod kept;
+mod message;
 mod metrics;
 mod openapi;
 mod operation;

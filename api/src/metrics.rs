@@ -24,6 +24,11 @@ pub(crate) struct Metrics {
     pub(crate) events_delivered: IntCounter,
     /// Bytes of events that are kept for all readers.
     pub(crate) tail_bytes: IntGauge,
+    /// Messages of pages that were written out, and those whose bytes were there from another page.
+    pub(crate) messages_written: IntCounter,
+    pub(crate) messages_reused: IntCounter,
+    /// What is kept of them takes so much.
+    pub(crate) messages_kept_bytes: IntGauge,
 }
 
 /// Seconds. A write takes an fsync (about 1 ms) and a round trip, a time-out up to 60 s.
@@ -97,9 +102,21 @@ impl Metrics {
                 "quorate_http_stream_tail_bytes",
                 "Bytes of written events that are kept for all who follow a room.",
             ),
+            messages_written: counter(
+                "quorate_http_page_messages_written_total",
+                "Messages of pages of history that were read from the state and written out.",
+            ),
+            messages_reused: counter(
+                "quorate_http_page_messages_reused_total",
+                "Messages of pages of history that were written out for an earlier page.",
+            ),
+            messages_kept_bytes: gauge(
+                "quorate_http_page_kept_bytes",
+                "Bytes of written messages that are kept for pages to come.",
+            ),
             registry,
         };
-        let collectors: [Box<dyn prometheus::core::Collector>; 11] = [
+        let collectors: [Box<dyn prometheus::core::Collector>; 14] = [
             Box::new(metrics.requests.clone()),
             Box::new(metrics.seconds.clone()),
             Box::new(metrics.in_flight.clone()),
@@ -111,6 +128,9 @@ impl Metrics {
             Box::new(metrics.events_encoded.clone()),
             Box::new(metrics.events_delivered.clone()),
             Box::new(metrics.tail_bytes.clone()),
+            Box::new(metrics.messages_written.clone()),
+            Box::new(metrics.messages_reused.clone()),
+            Box::new(metrics.messages_kept_bytes.clone()),
         ];
         for collector in collectors {
             metrics

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures::future::BoxFuture;
-use quorate_state_machine::query::Answered;
+use quorate_state_machine::query::{Answered, PageSink};
 use quorate_state_machine::{Envelope, Home, Outcome, Position, Query, Topic};
 use tokio::sync::watch;
 
@@ -18,6 +18,17 @@ pub trait Replica: Send + Sync + 'static {
 
     /// Answers from this node's state, at the asked level.
     fn read(&self, query: Query, options: ReadOptions) -> BoxFuture<'_, Result<Answered, ReplicaError>>;
+
+    /// The same for a question about a page of messages, which goes to `sink` (see [`query_into`]); the answer then says
+    /// no more than where the page lies. After an error the sink may hold a part of it, or all.
+    ///
+    /// [`query_into`]: quorate_state_machine::query_into
+    fn read_page<'a>(
+        &'a self,
+        query: Query,
+        options: ReadOptions,
+        sink: &'a mut (dyn PageSink + Send),
+    ) -> BoxFuture<'a, Result<Answered, ReplicaError>>;
 
     /// Changes whenever something about the topic may have changed on this node. Hints only: whoever
     /// waits asks the state for what it was, so nothing is lost when a hint is coalesced. It holds the

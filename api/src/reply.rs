@@ -4,37 +4,43 @@ use axum::body::Body;
 use axum::response::Response;
 use http::StatusCode;
 use http::header::{self, HeaderName, HeaderValue};
-use quorate_state_machine::Position;
+use quorate_state_machine::{MessageRef, Position};
 use serde::Serialize;
 
 use crate::app::{Committed, header as position_header};
 use crate::headers::{IDEMPOTENCY_REPLAYED, X_POSITION};
+use crate::message;
 use crate::problem::Problem;
 
 /// Most answers about one thing fit without growing the buffer.
 const JSON_BYTES_TYPICAL: usize = 512;
+/// With those that [`crate::front`] adds: a map that grows takes its headers over again each time.
+const HEADERS_TYPICAL: usize = 12;
 
 pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Result<Response, Problem> {
-    json_of_about(JSON_BYTES_TYPICAL, status, body)
-}
-
-/// The same where it is known how long the answer will be, more or less: a long one in a buffer that grows is copied
-/// several times.
-pub(crate) fn json_of_about(bytes: usize, status: StatusCode, body: &impl Serialize) -> Result<Response, Problem> {
-    let mut buffer = Vec::with_capacity(bytes);
+    let mut buffer = Vec::with_capacity(JSON_BYTES_TYPICAL);
     serde_json::to_writer(&mut buffer, body)
         .map_err(|error| Problem::internal(format!("failed to write the answer: {error}"), false))?;
-    let bytes = buffer;
-    let mut response = Response::new(Body::from(bytes));
+    Ok(json_bytes(status, buffer))
+}
+
+/// JSON that is written already.
+pub(crate) fn json_bytes(status: StatusCode, json: Vec<u8>) -> Response {
+    let mut response = Response::new(Body::from(json));
     *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let headers = response.headers_mut();
+    headers.reserve(HEADERS_TYPICAL);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     // Every answer is of a moment; a cache that kept one would answer below the level asked for.
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
-        .headers_mut()
-        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
+}
+
+/// One message, as [`message::write`] shows it.
+pub(crate) fn message(message: &MessageRef<'_>) -> Response {
+    let mut buffer = Vec::with_capacity(JSON_BYTES_TYPICAL + message.text.map_or(0, str::len));
+    message::write(&mut buffer, message);
+    json_bytes(StatusCode::OK, buffer)
 }
 
 pub(crate) fn plain(status: StatusCode, body: impl Into<Body>) -> Response {

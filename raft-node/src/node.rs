@@ -17,8 +17,10 @@ use quorate_api::replica::{
     WriteOptions, Written,
 };
 use quorate_state_machine::planted::{Bug, is_planted};
-use quorate_state_machine::query::Answered;
-use quorate_state_machine::{Envelope, Home, Outcome, Position, Query, RunId, SpaceId, Topic, query, version};
+use quorate_state_machine::query::{Answered, PageSink};
+use quorate_state_machine::{
+    Envelope, Fatal, Home, Outcome, Position, Query, RunId, SpaceId, Topic, View, query, version,
+};
 use quorate_storage::log::LogId;
 use quorate_storage::state::StateStore;
 use tokio::sync::watch;
@@ -317,7 +319,12 @@ impl<S: StateStore> NodeCore<S> {
         }
     }
 
-    async fn read_query(&self, query: Query, options: ReadOptions) -> Result<Answered, ReplicaError> {
+    /// Answers from a state that is as new as was asked for.
+    async fn read_state(
+        &self,
+        options: ReadOptions,
+        answer: impl FnOnce(&dyn View) -> Result<Answered, Fatal> + Send,
+    ) -> Result<Answered, ReplicaError> {
         let deadline = Instant::from_std(options.deadline);
         if let Some(min) = options.min_position
             && min.epoch != self.applied.borrow().epoch
@@ -329,7 +336,7 @@ impl<S: StateStore> NodeCore<S> {
             Level::Local => 0,
         };
         self.wait_applied(index, options.min_position, deadline).await?;
-        self.state.read(|view| query::query(&view, &query)).map_err(|error| {
+        self.state.read(answer).map_err(|error| {
             (self.on_fatal)(error.to_string());
             ReplicaError::ShuttingDown
         })
@@ -355,7 +362,16 @@ impl<S: StateStore> Replica for NodeCore<S> {
     }
 
     fn read(&self, query: Query, options: ReadOptions) -> BoxFuture<'_, Result<Answered, ReplicaError>> {
-        Box::pin(self.read_query(query, options))
+        Box::pin(self.read_state(options, move |view| query::query(&view, &query)))
+    }
+
+    fn read_page<'a>(
+        &'a self,
+        query: Query,
+        options: ReadOptions,
+        sink: &'a mut (dyn PageSink + Send),
+    ) -> BoxFuture<'a, Result<Answered, ReplicaError>> {
+        Box::pin(self.read_state(options, move |view| query::query_into(&view, &query, sink)))
     }
 
     fn watch(&self, topic: Topic) -> watch::Receiver<u64> {

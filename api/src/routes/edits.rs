@@ -55,9 +55,9 @@ pub(super) async fn edit(call: Call) -> Result<Response, Problem> {
     let Done::Message(message) = &committed.done else {
         return Err(unexpected_outcome());
     };
-    let message = convert::message(message.as_ref().clone());
-    Ok(reply::json(StatusCode::OK, &message)?
-        .with_etag(message.rev)
+    let message = message.borrowed();
+    Ok(reply::message(&message)
+        .with_etag(message.rev.0)
         .with_commit(&committed))
 }
 

@@ -8,7 +8,9 @@ use quorate_state_machine::{Answer, Code, Seq};
 
 use super::Table;
 use crate::app::unexpected_answer;
+use crate::headers;
 use crate::json::Batch;
+use crate::message::PageBody;
 use crate::operation::Operation;
 use crate::params::Params;
 use crate::problem::Problem;
@@ -16,7 +18,6 @@ use crate::reply::{self, With};
 use crate::request::Call;
 use crate::sending::{self, Outgoing};
 use crate::time::parse_ms;
-use crate::{convert, headers};
 
 pub(super) fn routes(table: Table) -> Table {
     const ALL: &str = "/v1/rooms/{room}/messages";
@@ -84,34 +85,13 @@ pub(super) async fn page(call: Call) -> Result<Response, Problem> {
     let from = page_start(&params)?;
     let intent = call.read_intent(&params)?;
     let room = call.name("room")?;
-    let read = call.read(intent, QueryBody::Messages { room, from, limit }).await?;
-    let Answer::Messages {
-        messages,
-        first_seq,
-        last_seq,
-        more_before,
-        more_after,
-    } = read.answer
-    else {
+    let mut page = PageBody::new(&call.app.kept);
+    let body = QueryBody::Messages { room, from, limit };
+    let read = call.read_page(intent, body, &mut page).await?;
+    let Answer::Page(_) = read.answer else {
         return Err(unexpected_answer());
     };
-    let page = wire::MessagePage {
-        messages: messages.into_iter().map(convert::message).collect(),
-        first_seq: first_seq.0,
-        last_seq: last_seq.0,
-        more_before,
-        more_after,
-    };
-    let bytes = page.messages.iter().map(message_bytes).sum();
-    Ok(reply::json_of_about(bytes, StatusCode::OK, &page)?.with_position(read.position))
-}
-
-/// What a message takes in an answer, more or less.
-fn message_bytes(message: &wire::Message) -> usize {
-    /// Of all fields but the text and the client's id, for names of usual length.
-    const REST_BYTES: usize = 256;
-    let bytes = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-    REST_BYTES + bytes(&message.text) + bytes(&message.client_id)
+    Ok(reply::json_bytes(StatusCode::OK, page.into_bytes()).with_position(read.position))
 }
 
 fn page_start(params: &Params) -> Result<Page, Problem> {
@@ -139,11 +119,11 @@ pub(super) async fn get(call: Call) -> Result<Response, Problem> {
     let Answer::Message(message) = read.answer else {
         return Err(unexpected_answer());
     };
-    let message = convert::message(message);
-    let response = if headers::has_revision(&call.parts.headers, message.rev) {
+    let rev = message.rev.0;
+    let response = if headers::has_revision(&call.parts.headers, rev) {
         reply::empty(StatusCode::NOT_MODIFIED)
     } else {
-        reply::json(StatusCode::OK, &message)?
+        reply::message(&message.borrowed())
     };
-    Ok(response.with_etag(message.rev).with_position(read.position))
+    Ok(response.with_etag(rev).with_position(read.position))
 }

@@ -18,6 +18,7 @@ mod memory;
 mod messages;
 mod openapi;
 mod outages;
+mod pages;
 mod sessions;
 mod sockets;
 mod stream;

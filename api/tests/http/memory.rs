@@ -11,10 +11,10 @@ use quorate_api::replica::{
     AdminError, Change, ChangeKind, ChangeStep, ClusterNode, ClusterStatus, NewNode, NodeStatus, RaftState,
     ReadOptions, Replica, ReplicaError, Verification, WriteOptions, Written,
 };
-use quorate_state_machine::query::{Answered, QueryBody};
+use quorate_state_machine::query::{Answered, PageSink, QueryBody};
 use quorate_state_machine::{
     Answer, Caller, Command, Conditions, EntryMeta, Envelope, Epoch, Home, Lock, Memory, MemoryView, Outcome, Overlay,
-    Position, Query, Revision, RunId, SpaceId, Topic, VERSION_MAX, apply, query,
+    Position, Query, Revision, RunId, SpaceId, Topic, VERSION_MAX, apply, query, query_into,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -241,6 +241,29 @@ impl MemoryReplica {
     fn ask(&self, query_: &Query) -> Answered {
         query(&*self.state.lock().unwrap(), query_).unwrap()
     }
+
+    /// What happens around every read.
+    async fn answer(
+        &self,
+        options: ReadOptions,
+        ask: impl FnOnce(&Self) -> Answered,
+    ) -> Result<Answered, ReplicaError> {
+        self.reads.lock().unwrap().push(options);
+        self.fault()?;
+        Self::released(&self.held).await;
+        let answered = ask(self);
+        self.answers_waiting.fetch_add(1, Ordering::Relaxed);
+        Self::released(&self.answers_held).await;
+        self.answers_waiting.fetch_sub(1, Ordering::Relaxed);
+        match options.min_position {
+            Some(position) if position.epoch != answered.epoch => Err(ReplicaError::PositionExpired),
+            Some(position) if position.revision > answered.revision => {
+                tokio::time::sleep_until(options.deadline.into()).await;
+                Err(ReplicaError::NotReady("behind the asked position".to_owned()))
+            }
+            _ => Ok(answered),
+        }
+    }
 }
 
 impl Replica for MemoryReplica {
@@ -261,23 +284,18 @@ impl Replica for MemoryReplica {
     }
 
     fn read(&self, query: Query, options: ReadOptions) -> BoxFuture<'_, Result<Answered, ReplicaError>> {
-        async move {
-            self.reads.lock().unwrap().push(options);
-            self.fault()?;
-            Self::released(&self.held).await;
-            let answered = self.ask(&query);
-            self.answers_waiting.fetch_add(1, Ordering::Relaxed);
-            Self::released(&self.answers_held).await;
-            self.answers_waiting.fetch_sub(1, Ordering::Relaxed);
-            match options.min_position {
-                Some(position) if position.epoch != answered.epoch => Err(ReplicaError::PositionExpired),
-                Some(position) if position.revision > answered.revision => {
-                    tokio::time::sleep_until(options.deadline.into()).await;
-                    Err(ReplicaError::NotReady("behind the asked position".to_owned()))
-                }
-                _ => Ok(answered),
-            }
-        }
+        self.answer(options, move |replica| replica.ask(&query)).boxed()
+    }
+
+    fn read_page<'a>(
+        &'a self,
+        query: Query,
+        options: ReadOptions,
+        sink: &'a mut (dyn PageSink + Send),
+    ) -> BoxFuture<'a, Result<Answered, ReplicaError>> {
+        self.answer(options, move |replica| {
+            query_into(&*replica.state.lock().unwrap(), &query, sink).unwrap()
+        })
         .boxed()
     }
 

@@ -31,6 +31,7 @@ mod locks;
 mod lost_quorum;
 mod membership;
 mod names;
+mod pages;
 mod paused_leader;
 mod refused_changes;
 mod replaced_node;
