@@ -9,7 +9,6 @@ use quorate_state_machine::Command;
 use quorate_state_machine::apply::Response;
 use quorate_state_machine::version::LOCKS_SESSIONS_EDITS;
 use quorate_storage::state::StateStore;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::node::NodeCore;
@@ -23,29 +22,23 @@ const RETRY_AFTER: Duration = Duration::from_millis(50);
 
 /// Ticks as long as this node leads.
 pub async fn sweep_expired<S: StateStore>(core: Arc<NodeCore<S>>) {
-    let mut applied = core.applied.clone();
+    let mut next_expiry = core.next_expiry.clone();
     let mut leadership = core.raft.server_metrics();
     loop {
         drop(leadership.borrow_and_update());
-        let now = *applied.borrow_and_update();
+        next_expiry.mark_unchanged();
+        let now = *core.applied.borrow();
         let until_due = core.until_next_expiry(&now);
-        let next_expiry_ms = now.next_expiry_ms;
         tokio::select! {
             () = sleep_for(until_due) => {
                 if !core.tick().await {
                     tokio::time::sleep(RETRY_AFTER).await;
                 }
             }
-            changed = changes(&mut applied, next_expiry_ms) => if !changed { return },
+            changed = next_expiry.changed() => if changed.is_err() { return },
             changed = leadership.changed() => if changed.is_err() { return },
         }
     }
-}
-
-/// Waits until something else is next to expire; false when the node is going down.
-async fn changes(applied: &mut watch::Receiver<AppliedNow>, next_expiry_ms: Option<u64>) -> bool {
-    let changed = applied.wait_for(|now| now.next_expiry_ms != next_expiry_ms).await;
-    changed.is_ok()
 }
 
 /// For ever, if there is nothing to wait for.

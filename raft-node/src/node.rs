@@ -68,6 +68,8 @@ pub struct NodeCore<S: StateStore> {
     pub state: S,
     pub pool: Arc<Pool>,
     pub applied: watch::Receiver<AppliedNow>,
+    /// Changes less often than `applied`.
+    pub next_expiry: watch::Receiver<Option<u64>>,
     pub watchers: Arc<Watchers>,
     pub proposer: Proposer,
     pub reads: ReadIndex,

@@ -114,6 +114,7 @@ pub async fn start<L: LogStore, S: StateStore>(
     )
     .context("failed to open the state")?;
     let applied = machine.applied_now();
+    let next_expiry = machine.next_expiry();
     let (removed, hashes) = (machine.removed(), machine.hashes());
     let sync_state = {
         let state = state.clone();
@@ -156,6 +157,7 @@ pub async fn start<L: LogStore, S: StateStore>(
             state,
             pool,
             applied,
+            next_expiry,
             watchers,
             clock,
             run,
@@ -341,14 +343,12 @@ fn removed_message(id: u64, told_by: u64) -> String {
 /// A Raft core that has failed leaves a process that answers nothing right: the process ends, and the
 /// scripts or the service manager start it anew.
 async fn watch_core<S: StateStore>(core: Arc<NodeCore<S>>) {
-    let mut metrics = core.raft.metrics();
-    let reason = loop {
-        if let Err(error) = metrics.borrow_and_update().running_state.clone() {
-            break format!("the Raft core has stopped: {error}");
-        }
-        if metrics.changed().await.is_err() {
-            break "the Raft core has gone".to_owned();
-        }
+    // Its channels end with the core. Of the one that tells whether it runs, every move of the core is news.
+    let mut server = core.raft.server_metrics();
+    while server.changed().await.is_ok() {}
+    let reason = match &core.raft.metrics().borrow_watched().running_state {
+        Err(error) => format!("the Raft core has stopped: {error}"),
+        Ok(()) => "the Raft core has gone".to_owned(),
     };
     if !core.stopping.is_cancelled() {
         (core.on_fatal)(reason);

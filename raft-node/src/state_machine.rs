@@ -73,6 +73,8 @@ pub struct Machine<S> {
     membership: MembershipRecord,
     removed: watch::Sender<Removed>,
     applied: watch::Sender<AppliedNow>,
+    /// The same as in `applied`, for whoever would else be woken for each entry.
+    next_expiry: watch::Sender<Option<u64>>,
     watchers: Arc<Watchers>,
     /// Of the state as it was last written.
     cache: RowCache,
@@ -106,6 +108,7 @@ impl<S: StateStore> Machine<S> {
             removed: watch::Sender::new(Arc::new(membership.removed.clone())),
             membership,
             applied: watch::Sender::new(now),
+            next_expiry: watch::Sender::new(now.next_expiry_ms),
             watchers,
             cache: RowCache::default(),
             metrics,
@@ -116,6 +119,11 @@ impl<S: StateStore> Machine<S> {
 
     pub fn applied_now(&self) -> watch::Receiver<AppliedNow> {
         self.applied.subscribe()
+    }
+
+    /// On the replicated clock: nothing expires before. What `applied_now` shows is at least as new.
+    pub fn next_expiry(&self) -> watch::Receiver<Option<u64>> {
+        self.next_expiry.subscribe()
     }
 
     pub fn removed(&self) -> watch::Receiver<Removed> {
@@ -135,6 +143,10 @@ impl<S: StateStore> Machine<S> {
                 now.since
             };
             *shown = AppliedNow { since, ..now };
+        });
+        self.next_expiry.send_if_modified(|shown| {
+            let before = std::mem::replace(shown, now.next_expiry_ms);
+            before != now.next_expiry_ms
         });
     }
 
