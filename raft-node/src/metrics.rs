@@ -335,13 +335,34 @@ impl PeerMetrics {
             .observe(took.as_secs_f64());
     }
 
-    pub fn appends_in_flight(&self, peer: u64, in_flight: usize) {
+    /// Looked up once for a stream of appends, not for each.
+    pub fn in_flight_to(&self, peer: u64) -> InFlight {
         let peer = peer.to_string();
+        InFlight::new(
+            self.in_flight.with_label_values(&[peer.as_str()]),
+            self.in_flight_max.with_label_values(&[peer.as_str()]),
+        )
+    }
+}
+
+/// Appends to one peer in flight.
+#[derive(Debug, Clone)]
+pub struct InFlight {
+    now: IntGauge,
+    max: IntGauge,
+}
+
+impl InFlight {
+    /// How many now, and the most at once.
+    pub fn new(now: IntGauge, max: IntGauge) -> Self {
+        Self { now, max }
+    }
+
+    pub fn set(&self, in_flight: usize) {
         let in_flight = i64::try_from(in_flight).unwrap_or(i64::MAX);
-        self.in_flight.with_label_values(&[peer.as_str()]).set(in_flight);
-        let max = self.in_flight_max.with_label_values(&[peer.as_str()]);
-        if in_flight > max.get() {
-            max.set(in_flight);
+        self.now.set(in_flight);
+        if in_flight > self.max.get() {
+            self.max.set(in_flight);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A dialled connection: many calls in flight, each reply matched to its call by number.
+//! A dialled connection for calls: many in flight, each reply matched to its call by number.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -53,10 +53,30 @@ pub enum CallError {
     Protocol(String),
 }
 
-type Pending = Arc<Mutex<BTreeMap<u64, oneshot::Sender<Reply>>>>;
+/// Dials an address and finds out who answers.
+pub(super) async fn reach(
+    addr: String,
+    pool: &Pool,
+    to: u64,
+    purpose: Purpose,
+    within: Duration,
+) -> Result<(Wire, Greeted), DialError> {
+    let link = match timeout(within, pool.transport.connect(&addr)).await {
+        Ok(Ok(link)) => link,
+        Ok(Err(error)) => return Err(DialError::Connect { addr, error }),
+        Err(_) => {
+            return Err(DialError::Timeout {
+                addr,
+                ms: within.as_millis(),
+            });
+        }
+    };
+    greet(link, &pool.book, to, purpose)
+        .await
+        .map_err(|error| DialError::Handshake { addr, error })
+}
 
-/// Stream sessions in progress on this connection: where their replies go.
-type Sessions = Arc<Mutex<BTreeMap<u64, mpsc::UnboundedSender<Reply>>>>;
+type Pending = Arc<Mutex<BTreeMap<u64, oneshot::Sender<Reply>>>>;
 
 #[derive(Debug)]
 pub struct Connection {
@@ -67,7 +87,6 @@ pub struct Connection {
     /// Held for a look-up only, never across an await. Bounded by the callers: each has at most one
     /// entry for each call that it waits for.
     pending: Pending,
-    sessions: Sessions,
     /// Milliseconds after `began` at which the peer last said something.
     heard_ms: Arc<AtomicU64>,
     began: Instant,
@@ -83,27 +102,14 @@ impl Connection {
         purpose: Purpose,
         within: Duration,
     ) -> Result<Self, DialError> {
-        let link = match timeout(within, pool.transport.connect(&addr)).await {
-            Ok(Ok(link)) => link,
-            Ok(Err(error)) => return Err(DialError::Connect { addr, error }),
-            Err(_) => {
-                return Err(DialError::Timeout {
-                    addr,
-                    ms: within.as_millis(),
-                });
-            }
-        };
-        let (wire, greeted) = greet(link, &pool.book, to, purpose)
-            .await
-            .map_err(|error| DialError::Handshake { addr, error })?;
+        let (wire, greeted) = reach(addr, pool, to, purpose, within).await?;
         Ok(Self::start(wire, greeted))
     }
 
-    fn start(wire: Wire, greeted: Greeted) -> Self {
+    pub(super) fn start(wire: Wire, greeted: Greeted) -> Self {
         let (mut sink, stream) = wire.split();
         let (send, mut queue) = mpsc::channel::<Bytes>(SEND_QUEUE_FRAMES);
         let pending = Pending::default();
-        let sessions = Sessions::default();
         let closed = CancellationToken::new();
 
         let stop = closed.clone();
@@ -136,19 +142,12 @@ impl Connection {
                 heard_ms.store(now_ms, Ordering::Relaxed);
             }
         };
-        tokio::spawn(read_replies(
-            stream,
-            pending.clone(),
-            sessions.clone(),
-            closed.clone(),
-            heard,
-        ));
+        tokio::spawn(read_replies(stream, pending.clone(), closed.clone(), heard));
         Self {
             greeted,
             next_id: AtomicU64::new(1),
             send,
             pending,
-            sessions,
             heard_ms,
             began,
             _close_on_drop: closed.clone().drop_guard(),
@@ -204,30 +203,6 @@ impl Connection {
             .await
             .unwrap_or_else(|_| Err(CallError::Timeout(within.as_millis())))
     }
-
-    /// Sends without waiting for a reply; replies of the session come through [`Self::open_session`].
-    pub async fn send_in_session(&self, request: Request) -> Result<(), CallError> {
-        let frame = encode_frame(&Frame { id: 0, body: request });
-        tokio::select! {
-            biased;
-            () = self.closed.cancelled() => Err(CallError::Closed),
-            sent = self.send.send(frame) => sent.map_err(|_| CallError::Closed),
-        }
-    }
-
-    /// A new session: its number, and its replies in order. The receiver ends with the connection.
-    /// Unbounded, because its sender bounds what is in flight (`network::IN_FLIGHT_APPENDS_MAX`).
-    pub fn open_session(&self) -> (u64, mpsc::UnboundedReceiver<Reply>) {
-        let session = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let (tx, rx) = mpsc::unbounded_channel();
-        let mut sessions = self.sessions.lock().expect("no panic while the lock is held");
-        // Nobody waits for the replies of a session whose stream was dropped.
-        sessions.retain(|_, tx| !tx.is_closed());
-        if !self.is_closed() {
-            sessions.insert(session, tx);
-        }
-        (session, rx)
-    }
 }
 
 /// Removes a call from the table however it ends, so that a caller who gave up leaves nothing.
@@ -245,13 +220,7 @@ impl Drop for Forget<'_> {
     }
 }
 
-async fn read_replies(
-    mut stream: SplitStream<Wire>,
-    pending: Pending,
-    sessions: Sessions,
-    closed: CancellationToken,
-    heard: impl Fn(),
-) {
+async fn read_replies(mut stream: SplitStream<Wire>, pending: Pending, closed: CancellationToken, heard: impl Fn()) {
     loop {
         let next = tokio::select! {
             () = closed.cancelled() => break,
@@ -266,26 +235,15 @@ async fn read_replies(
             None => break,
         };
         heard();
-        match frame.body {
-            Reply::StreamAppend { session, .. } => {
-                let sessions = sessions.lock().expect("no panic while the lock is held");
-                if let Some(tx) = sessions.get(&session) {
-                    let _ = tx.send(frame.body);
-                }
-            }
-            body => {
-                let waiting = pending
-                    .lock()
-                    .expect("no panic while the lock is held")
-                    .remove(&frame.id);
-                if let Some(tx) = waiting {
-                    let _ = tx.send(body);
-                }
-            }
+        let waiting = pending
+            .lock()
+            .expect("no panic while the lock is held")
+            .remove(&frame.id);
+        if let Some(tx) = waiting {
+            let _ = tx.send(frame.body);
         }
     }
     closed.cancel();
     // Dropping the senders tells every caller that the connection is lost.
     pending.lock().expect("no panic while the lock is held").clear();
-    sessions.lock().expect("no panic while the lock is held").clear();
 }

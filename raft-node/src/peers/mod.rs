@@ -10,15 +10,19 @@
 //! | [`handshake`] | the first frame of each side, and its checks |
 //! | [`frame`] | requests and replies, their encoding |
 //! | [`framing`] | how frames are cut out of the byte stream, and checked |
-//! | [`connection`] | a dialled connection: many calls in flight, matched by number |
+//! | [`connection`] | a dialled connection for calls: many in flight, matched by number |
 //! | [`pool`] | one connection a peer and purpose, redialled with back-off |
 //! | [`network`] | openraft's network on top of the pool |
+//! | [`append_stream`] | entries on their way to a peer |
 //! | [`server`] | the accepting side |
+//! | `append_server` | the accepting side of entries |
 //! | [`admin`] | changes of the cluster, as they travel to the leader |
 //! | [`transport`] | how a connection comes about: TCP, or a simulated link |
 //! | [`snapshot`] | whole states on their way to another node |
 
 pub mod admin;
+mod append_server;
+pub mod append_stream;
 pub mod book;
 pub mod connection;
 pub mod frame;

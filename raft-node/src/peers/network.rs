@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::poll_fn;
 use futures::{Stream, StreamExt, stream};
 use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable};
@@ -12,26 +13,14 @@ use openraft::raft::{
     AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest, TransferLeaderResponse,
     VoteRequest, VoteResponse,
 };
-use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio_util::task::AbortOnDropHandle;
 
-use super::connection::{CallError, DialError};
+use super::append_stream::{APPEND_STALL, AppendLink, Broken, Exchange};
+use super::connection::CallError;
 use super::frame::{Append, PROTOCOL_FAILOVER, Purpose, Reply, Request, VoteAsk, transfer_from_raft};
 use super::pool::Pool;
 use super::snapshot::{self, SendError};
 use crate::snapshots::{Snapshot, SnapshotFiles};
 use crate::types::{AppendRequest, Member, TypeConfig, Vote, to_raft_vote, to_stored_vote};
-
-/// Appends sent to one peer and not answered. With 2 MiB at most in each, a peer that stops reading
-/// makes us hold 64 MiB; at 1 ms a round trip it is far more than the link can use.
-pub const IN_FLIGHT_APPENDS_MAX: usize = 32;
-
-/// A peer that has appends in flight and answers none for this long has stopped: the stream ends,
-/// and openraft starts it anew. Well above an fsync on a busy disk.
-const APPEND_STALL: Duration = Duration::from_secs(3);
-
-/// How long a stream waits for its connection. The dial itself goes on in the pool.
-const APPEND_DIAL: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone)]
 pub struct Network {
@@ -52,6 +41,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
             pool: self.pool.clone(),
             target,
             heartbeats: false,
+            link: None,
         }
     }
 
@@ -60,6 +50,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
             pool: self.pool.clone(),
             target,
             heartbeats: true,
+            link: None,
         }
     }
 }
@@ -69,6 +60,8 @@ pub struct PeerClient {
     target: u64,
     /// Heartbeats come as streams of one append; they go over the control connection.
     heartbeats: bool,
+    /// For streams of appends, of which there is one at a time.
+    link: Option<AppendLink>,
 }
 
 impl PeerClient {
@@ -99,6 +92,40 @@ impl PeerClient {
     async fn knows_failover(&self, within: Duration) -> Result<bool, RPCError<TypeConfig>> {
         let connection = self.pool.connection(self.target, Purpose::Control, within).await;
         Ok(connection.map_err(unreachable)?.greeted.protocol >= PROTOCOL_FAILOVER)
+    }
+
+    /// The connection for appends, dialled if there is none.
+    async fn reach(&mut self) -> Result<&mut AppendLink, RPCError<TypeConfig>> {
+        let at_hand = self.link.take_if(|link| link.is_open());
+        let link = match at_hand {
+            Some(link) => link,
+            None => self.pool.dial_for_appends(self.target).await.map_err(unreachable)?,
+        };
+        Ok(self.link.insert(link))
+    }
+
+    /// What openraft is told of a stream that has broken; nothing if it has lost nothing by it.
+    fn give_up(&mut self, broken: Broken) -> Option<RPCError<TypeConfig>> {
+        match broken {
+            Broken::Connection(reason) => {
+                self.link = None;
+                Some(unreachable(reason))
+            }
+            Broken::Idle => {
+                self.link = None;
+                None
+            }
+            // What it answers yet belongs to a stream that is over.
+            Broken::Stalled => Some(
+                Timeout {
+                    action: RPCTypes::AppendEntries,
+                    id: self.pool.book.id,
+                    target: self.target,
+                    timeout: APPEND_STALL,
+                }
+                .into(),
+            ),
+        }
     }
 
     async fn ask_vote(
@@ -141,8 +168,7 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         }
     }
 
-    /// Many appends in flight: a task takes them from openraft and sends them, while the returned
-    /// stream hands back the answers in order.
+    /// Many appends in flight (see [`super::append_stream`]).
     fn stream_append<'s, S>(
         &'s mut self,
         input: S,
@@ -158,55 +184,10 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
             return stream_append_sequential(self, input, option);
         }
         Box::pin(async move {
-            let (pool, target) = (self.pool.clone(), self.target);
-            let window = Arc::new(Semaphore::new(IN_FLIGHT_APPENDS_MAX));
-            // One `()` for each append sent; it ends when openraft has no more. Bounded by the window.
-            let (sent_tx, sent_rx) = mpsc::channel(IN_FLIGHT_APPENDS_MAX);
-            let (started_tx, started) = oneshot::channel();
-
-            let (send_pool, send_window) = (pool.clone(), window.clone());
-            let sender = AbortOnDropHandle::new(tokio::spawn(async move {
-                let mut input = input;
-                // Before the first append openraft waits out its back-off, if the peer was lost a
-                // moment ago: dialling before that would make a dead peer a busy loop.
-                let mut next = input.next().await;
-                if next.is_none() {
-                    return;
-                }
-                let connection = match send_pool.connection(target, Purpose::Append, APPEND_DIAL).await {
-                    Ok(connection) => connection,
-                    Err(error) => {
-                        let _ = started_tx.send(Err(error));
-                        return;
-                    }
-                };
-                let (session, replies) = connection.open_session();
-                let _ = started_tx.send(Ok(replies));
-                while let Some(append) = next {
-                    let Ok(permit) = send_window.acquire().await else { break };
-                    permit.forget();
-                    let in_flight = IN_FLIGHT_APPENDS_MAX - send_window.available_permits();
-                    send_pool.metrics.appends_in_flight(target, in_flight);
-                    let request = Request::StreamAppend {
-                        session,
-                        append: Append::from_raft(&append),
-                    };
-                    // A failure shows as the end of the replies.
-                    if sent_tx.send(()).await.is_err() || connection.send_in_session(request).await.is_err() {
-                        break;
-                    }
-                    next = input.next().await;
-                }
-            }));
-
             let answers = Answers {
-                pool,
-                target,
-                window,
-                sent_rx,
-                started: Some(started),
-                replies: None,
-                _sender: sender,
+                client: self,
+                input: Some(input),
+                exchange: None,
             };
             let answers: BoxStream<'s, _> = Box::pin(stream::unfold(Some(answers), |answers| async move {
                 let mut answers = answers?;
@@ -283,51 +264,35 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
     }
 }
 
-/// The answering half of a stream of appends.
-struct Answers {
-    pool: Arc<Pool>,
-    target: u64,
-    window: Arc<Semaphore>,
-    sent_rx: mpsc::Receiver<()>,
-    /// Until the sending half has reached the peer.
-    started: Option<oneshot::Receiver<Result<mpsc::UnboundedReceiver<Reply>, DialError>>>,
-    replies: Option<mpsc::UnboundedReceiver<Reply>>,
-    /// The sending half ends with this one.
-    _sender: AbortOnDropHandle<()>,
+/// A stream of appends under way.
+struct Answers<'s, S> {
+    client: &'s mut PeerClient,
+    /// Until its first request has come.
+    input: Option<S>,
+    exchange: Option<Exchange<S>>,
 }
 
-impl Answers {
-    /// The answer to the next append that was sent; none when there are no more appends.
+impl<S: Stream<Item = AppendRequest> + Unpin> Answers<'_, S> {
     async fn next(&mut self) -> Option<Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>> {
-        if let Some(started) = self.started.take() {
-            match started.await.ok()? {
-                Ok(replies) => self.replies = Some(replies),
-                Err(error) => return Some(Err(unreachable(error))),
+        if self.exchange.is_none() {
+            // Before the first append openraft waits out its back-off, if the peer was lost a
+            // moment ago: dialling before that would make a dead peer a busy loop.
+            let mut input = self.input.take()?;
+            let first = input.next().await?;
+            let metrics = self.client.pool.metrics.in_flight_to(self.client.target);
+            let link = match self.client.reach().await {
+                Ok(link) => link,
+                Err(error) => return Some(Err(error)),
+            };
+            match Exchange::begin(link, first, input, metrics) {
+                Ok(exchange) => self.exchange = Some(exchange),
+                Err(broken) => return self.client.give_up(broken).map(Err),
             }
         }
-        self.sent_rx.recv().await?;
-        Some(self.reply().await)
-    }
-
-    async fn reply(&mut self) -> Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>> {
-        let replies = self.replies.as_mut().expect("set before the first append is sent");
-        let reply = match tokio::time::timeout(APPEND_STALL, replies.recv()).await {
-            Ok(Some(reply)) => reply,
-            Ok(None) => return Err(unreachable("the connection ended")),
-            Err(_) => {
-                return Err(Timeout {
-                    action: RPCTypes::AppendEntries,
-                    id: self.pool.book.id,
-                    target: self.target,
-                    timeout: APPEND_STALL,
-                }
-                .into());
-            }
-        };
-        self.window.add_permits(1);
-        match reply {
-            Reply::StreamAppend { outcome, .. } => outcome.into_raft().map_err(unreachable),
-            other => Err(unexpected(&other)),
+        let (link, exchange) = (self.client.link.as_mut()?, self.exchange.as_mut()?);
+        match poll_fn(|cx| exchange.poll_next(link, cx)).await? {
+            Ok(outcome) => Some(outcome.into_raft().map_err(unreachable)),
+            Err(broken) => self.client.give_up(broken).map(Err),
         }
     }
 }

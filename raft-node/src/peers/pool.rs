@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
+use super::append_stream::AppendLink;
 use super::book::PeerBook;
-use super::connection::{CallError, Connection, DialError};
+use super::connection::{self, CallError, Connection, DialError};
 use super::frame::{Purpose, Reply, Request};
-use super::handshake::HandshakeError;
+use super::handshake::{Greeted, HandshakeError, Wire};
 use super::snapshot::Transfers;
 use super::transport::SharedTransport;
 use crate::metrics::PeerMetrics;
@@ -73,6 +75,34 @@ struct Slot {
     /// patience is shorter than a handshake with a busy machine may take.
     dialling: Option<watch::Receiver<Option<Dialled>>>,
     failed: Option<(Instant, String)>,
+    /// Ends the connection for appends, which is its stream's own.
+    hang_up: Option<CancellationToken>,
+}
+
+impl Slot {
+    /// The last attempt failed a moment ago.
+    fn backing_off(&self) -> Option<DialError> {
+        let (at, error) = self.failed.as_ref()?;
+        (at.elapsed() < REDIAL_AFTER).then(|| DialError::BackingOff(error.clone()))
+    }
+
+    /// Keeps in mind how dialling ended.
+    fn dialled<T>(&mut self, to: u64, purpose: Purpose, dialled: &Result<T, DialError>) {
+        match dialled {
+            Ok(_) => {
+                if self.failed.take().is_some() {
+                    tracing::info!(peer = to, ?purpose, "reached the peer again");
+                }
+            }
+            Err(error) => {
+                // Once for each time that the peer goes away, not once for each attempt.
+                if self.failed.is_none() {
+                    tracing::warn!(peer = to, ?purpose, %error, "failed to reach the peer");
+                }
+                self.failed = Some((Instant::now(), error.to_string()));
+            }
+        }
+    }
 }
 
 impl Pool {
@@ -129,7 +159,7 @@ impl Pool {
         within: Duration,
     ) -> Result<Arc<Connection>, DialError> {
         let mut dialled = {
-            let mut slots = self.slots.lock().expect("no panic while the lock is held");
+            let mut slots = self.slots();
             let slot = slots.entry((to, purpose)).or_default();
             if let Some(connection) = slot.connection.as_ref().filter(|connection| !connection.is_closed()) {
                 return Ok(connection.clone());
@@ -138,10 +168,8 @@ impl Pool {
             match &slot.dialling {
                 Some(dialled) => dialled.clone(),
                 None => {
-                    if let Some((at, error)) = &slot.failed
-                        && at.elapsed() < REDIAL_AFTER
-                    {
-                        return Err(DialError::BackingOff(error.clone()));
+                    if let Some(error) = slot.backing_off() {
+                        return Err(error);
                     }
                     let (tx, rx) = watch::channel(None);
                     slot.dialling = Some(rx.clone());
@@ -165,55 +193,70 @@ impl Pool {
         }
     }
 
+    /// A connection for appends: the caller's own, because it reads and writes it himself. Waits for as long as dialling
+    /// may take: to give it up sooner and to begin anew would never reach a peer that is busy.
+    pub async fn dial_for_appends(&self, to: u64) -> Result<AppendLink, DialError> {
+        let purpose = Purpose::Append;
+        if let Some(error) = self.slots().entry((to, purpose)).or_default().backing_off() {
+            return Err(error);
+        }
+        let dialled = self.reach(to, purpose).await;
+        let mut slots = self.slots();
+        let slot = slots.entry((to, purpose)).or_default();
+        slot.dialled(to, purpose, &dialled);
+        let (wire, _) = dialled?;
+        let hang_up = CancellationToken::new();
+        slot.hang_up = Some(hang_up.clone());
+        Ok(AppendLink::new(wire, hang_up))
+    }
+
     /// Dials once and leaves the result in the slot.
     async fn dial(&self, to: u64, purpose: Purpose) -> Dialled {
-        let mut dialled = Err(DialError::NoAddress(to));
+        let dialled = self.reach(to, purpose).await;
+        let mut slots = self.slots();
+        let slot = slots.entry((to, purpose)).or_default();
+        slot.dialling = None;
+        slot.dialled(to, purpose, &dialled);
+        let (wire, greeted) = dialled.map_err(|error| error.to_string())?;
+        let connection = Arc::new(Connection::start(wire, greeted));
+        slot.connection = Some(connection.clone());
+        Ok(connection)
+    }
+
+    /// Dials the peer's addresses until one answers.
+    async fn reach(&self, to: u64, purpose: Purpose) -> Result<(Wire, Greeted), DialError> {
+        let mut reached = Err(DialError::NoAddress(to));
         for addr in self.book.peer_addrs(to) {
-            dialled = Connection::dial(addr, self, to, purpose, DIAL_TIMEOUT).await;
-            if dialled.is_ok() {
+            reached = connection::reach(addr, self, to, purpose, DIAL_TIMEOUT).await;
+            if reached.is_ok() {
                 break;
             }
         }
         if let Err(DialError::Handshake {
             error: HandshakeError::Refused { removed: true, .. },
             ..
-        }) = &dialled
+        }) = &reached
             && let Some(hooks) = self.hooks.get()
         {
             (hooks.removed)(to);
         }
-        let mut slots = self.slots.lock().expect("no panic while the lock is held");
-        let slot = slots.entry((to, purpose)).or_default();
-        slot.dialling = None;
-        match dialled {
-            Ok(connection) => {
-                if slot.failed.take().is_some() {
-                    tracing::info!(peer = to, ?purpose, "reached the peer again");
-                }
-                let connection = Arc::new(connection);
-                slot.connection = Some(connection.clone());
-                Ok(connection)
-            }
-            Err(error) => {
-                // Once for each time that the peer goes away, not once for each attempt.
-                if slot.failed.is_none() {
-                    tracing::warn!(peer = to, ?purpose, %error, "failed to reach the peer");
-                }
-                let error = error.to_string();
-                slot.failed = Some((Instant::now(), error.clone()));
-                Err(error)
-            }
-        }
+        reached
     }
 
     /// Ends all connections to a peer, to dial it anew.
     fn hang_up(&self, to: u64) {
-        let slots = self.slots.lock().expect("no panic while the lock is held");
-        for ((peer, _), slot) in slots.iter() {
-            if let Some(connection) = slot.connection.as_ref().filter(|_| *peer == to) {
+        for (_, slot) in self.slots().iter_mut().filter(|((peer, _), _)| *peer == to) {
+            if let Some(connection) = &slot.connection {
                 connection.hang_up();
             }
+            if let Some(hang_up) = slot.hang_up.take() {
+                hang_up.cancel();
+            }
         }
+    }
+
+    fn slots(&self) -> MutexGuard<'_, BTreeMap<(u64, Purpose), Slot>> {
+        self.slots.lock().expect("no panic while the lock is held")
     }
 
     /// One request and its reply, over the peer's connection for this purpose.

@@ -1,27 +1,27 @@
 //! The accepting side: checks who dialled, then serves frames.
 
+use std::future::Future;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures::stream::SplitStream;
-use futures::{SinkExt, StreamExt, stream};
+use bytes::{Bytes, BytesMut};
+use futures::{SinkExt, Stream, StreamExt};
 use openraft::raft::TransferLeaderRequest;
 use quorate_storage::state::StateStore;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::append_server::AppendServer;
 use super::book::{PeerBook, Stranger};
-use super::frame::{
-    AppendOutcome, Blob, Frame, Purpose, Reply, Request, StreamOutcome, VoteAnswer, decode_frame, encode_frame,
-};
+use super::frame::{AppendOutcome, Blob, Frame, Purpose, Reply, Request, VoteAnswer, decode_frame, encode_frame};
 use super::handshake::{HandshakeError, Hello, Wiped, Wire, welcome};
 use super::snapshot::Receiver;
 use super::transport::{BoxLink, BoxListener};
-use crate::failover::{Cause, Linked};
+use crate::failover::Cause;
 use crate::node::NodeCore;
-use crate::types::{AppendRequest, TypeConfig, to_raft_log_id, to_raft_vote};
+use crate::types::{TypeConfig, to_raft_log_id, to_raft_vote};
 
 /// Peer connections at once: five purposes for each of some ten nodes, one of each that watches whether the leader
 /// lives, with room for those that are being replaced. Beyond it new ones are closed at once.
@@ -32,8 +32,6 @@ const REQUESTS_MAX: usize = 4096;
 const REPLY_QUEUE_FRAMES: usize = 256;
 /// The longest that a change of the cluster is waited for, as in the contract of the API.
 const ADMIN_MS_MAX: u64 = 60_000;
-/// Appends handed to the core and not yet taken by it.
-const APPEND_QUEUE: usize = 64;
 
 /// Accepts until the token is cancelled. `wiped` is called when a peer knows this node with another
 /// store than the one in its data directory.
@@ -89,17 +87,26 @@ async fn serve_connection<S: StateStore>(link: BoxLink, core: Arc<NodeCore<S>>, 
     };
     tracing::debug!(peer = hello.from, purpose = ?hello.purpose, "a peer connected");
     let unwelcome = no_longer_welcome(&core.book, &hello);
-    let linked = core.failover.inbound.enter(hello.from);
-    let served = async {
-        match hello.purpose {
-            Purpose::Append => serve_appends(wire, core.clone(), &linked).await,
-            Purpose::Snapshot => serve_snapshots(wire, core.clone()).await,
-            Purpose::Control | Purpose::Forward | Purpose::Bootstrap => serve_requests(wire, core.clone()).await,
+    // What was received and is not in the log yet keeps the peer linked.
+    let _linked = core.failover.inbound.enter(hello.from);
+    let peer = hello.from;
+    match hello.purpose {
+        Purpose::Append => {
+            let mut appends = AppendServer::new(wire, core.clone());
+            while_welcome(peer, appends.run(), unwelcome).await;
+            appends.finish().await;
         }
-    };
+        Purpose::Snapshot => while_welcome(peer, serve_snapshots(wire, core.clone()), unwelcome).await,
+        Purpose::Control | Purpose::Forward | Purpose::Bootstrap => {
+            while_welcome(peer, serve_requests(wire, core.clone()), unwelcome).await;
+        }
+    }
+}
+
+async fn while_welcome(peer: u64, served: impl Future<Output = ()>, unwelcome: impl Future<Output = Stranger>) {
     tokio::select! {
         () = served => {}
-        reason = unwelcome => tracing::info!(peer = hello.from, %reason, "a peer's connection was ended"),
+        reason = unwelcome => tracing::info!(peer, %reason, "a peer's connection was ended"),
     }
 }
 
@@ -139,7 +146,10 @@ fn spawn_writer(mut sink: futures::stream::SplitSink<Wire, Bytes>) -> mpsc::Send
     tx
 }
 
-async fn next_request(stream: &mut SplitStream<Wire>) -> Option<Frame<Request>> {
+/// None at the end of the connection, or of what can be read from it.
+pub(super) async fn next_request(
+    stream: &mut (impl Stream<Item = io::Result<BytesMut>> + Unpin),
+) -> Option<Frame<Request>> {
     match stream.next().await?.and_then(|bytes| decode_frame(&bytes)) {
         Ok(frame) => Some(frame),
         Err(error) => {
@@ -278,64 +288,4 @@ async fn serve_snapshots<S: StateStore>(wire: Wire, core: Arc<NodeCore<S>>) {
             return;
         }
     }
-}
-
-/// A stream of appends: handed to the core in order, answered in order. A new session number means
-/// that the sender has begun anew. What was received and is not in the log yet keeps the sender `linked`.
-async fn serve_appends<S: StateStore>(wire: Wire, core: Arc<NodeCore<S>>, linked: &Arc<Linked>) {
-    let (sink, mut stream) = wire.split();
-    let replies = spawn_writer(sink);
-    let mut current: Option<(u64, mpsc::Sender<AppendRequest>)> = None;
-    while let Some(frame) = next_request(&mut stream).await {
-        let Request::StreamAppend { session, append } = frame.body else {
-            tracing::warn!("a peer sent something else than appends on their connection; it ends");
-            return;
-        };
-        let append = match append.into_raft() {
-            Ok(append) => append,
-            Err(error) => {
-                tracing::warn!(%error, "a peer sent an append that cannot be read; its connection ends");
-                return;
-            }
-        };
-        let appends = match &current {
-            Some((of_session, appends)) if *of_session == session => appends.clone(),
-            _ => {
-                let appends = start_session(&core, session, replies.clone(), linked.clone());
-                current = Some((session, appends.clone()));
-                appends
-            }
-        };
-        // After an error the core takes no more of this session; the sender will begin a new one.
-        let _ = appends.send(append).await;
-    }
-}
-
-fn start_session<S: StateStore>(
-    core: &NodeCore<S>,
-    session: u64,
-    replies: mpsc::Sender<Bytes>,
-    linked: Arc<Linked>,
-) -> mpsc::Sender<AppendRequest> {
-    let (tx, rx) = mpsc::channel(APPEND_QUEUE);
-    let results = core.raft.stream_append(stream::unfold(rx, |mut rx| async move {
-        rx.recv().await.map(|append| (append, rx))
-    }));
-    tokio::spawn(async move {
-        let _linked = linked;
-        let mut results = std::pin::pin!(results);
-        while let Some(result) = results.next().await {
-            let outcome = match result {
-                Ok(result) => StreamOutcome::from_raft(result),
-                Err(fatal) => StreamOutcome::Stopped(fatal.to_string()),
-            };
-            let frame = encode_frame(&Frame {
-                id: 0,
-                body: Reply::StreamAppend { session, outcome },
-            });
-            // When the sender has gone, what it has sent still goes to the log.
-            let _ = replies.send(frame).await;
-        }
-    });
-    tx
 }

@@ -11,9 +11,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 
 /// The two ends of a connection read and write bytes in order.
-pub trait Link: AsyncRead + AsyncWrite + Send + Unpin {}
+pub trait Link: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Link for T {}
+impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Link for T {}
 
 pub type BoxLink = Box<dyn Link>;
 

@@ -46,10 +46,12 @@ async fn shown(node: &Node) -> Lock {
     }
 }
 
-/// As a handler does: watches, asks, and waits for a hint.
+/// As a handler does: watches, asks this node once it has applied the wait itself, and waits for a hint.
 async fn outcome_of(node: &Node, (lock, since): (LockId, Revision)) -> LockWait {
     let mut hints = node.core.watch(Topic::Lock(lock));
+    let mut applied = node.core.applied.clone();
     let followed = async {
+        applied.wait_for(|now| now.revision >= since).await.unwrap();
         loop {
             hints.mark_unchanged();
             match node

@@ -131,6 +131,11 @@ async fn wait(
     let patience = Duration::from_millis(wait_ms) + DECIDED_WITHIN;
     let end = Instant::now() + patience;
     while Instant::now() < end {
+        // As a handler does: what the node has not applied yet it takes for over.
+        if core.applied.borrow().revision < since {
+            tokio::time::sleep(LOOK_EVERY).await;
+            continue;
+        }
         let body = QueryBody::LockWait { lock, since };
         match super::read(stage, core, body, Level::Local).await {
             Ok(Ok(Answer::LockWait(LockWait::Granted { token, expires_ms }))) => {
