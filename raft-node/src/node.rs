@@ -35,6 +35,7 @@ use crate::failover::Failover;
 use crate::leadership::LeaderContact;
 use crate::peers::admin::{AdminReply, AdminRequest};
 use crate::peers::connection::CallError;
+use crate::peers::followed::Sent;
 use crate::peers::frame::{Blob, ForwardError, Reply, Request};
 use crate::peers::{PeerBook, Pool, Purpose};
 use crate::proposer::{ProposeError, Proposer};
@@ -254,12 +255,26 @@ impl<S: StateStore> NodeCore<S> {
         {
             return Ok(applied);
         }
+        let began = Instant::now();
         let (read, _) = self
             .raft
             .get_read_log_id(ReadPolicy::ReadIndex)
             .await
             .map_err(|error| error.to_string())?;
-        Ok(to_stored_log_id(*read.log_id()))
+        let log_id = to_stored_log_id(*read.log_id());
+        let since = Sent {
+            // A leader reads at an entry of its own.
+            term: log_id.term,
+            at: began,
+        };
+        let voters = || {
+            let membership = self.server.borrow_watched().membership_config.clone();
+            membership.membership().get_joint_config().clone()
+        };
+        match self.pool.followed.by_majority(since, self.book.id, voters).await {
+            true => Ok(log_id),
+            false => Err("no majority confirmed the leader in time".to_owned()),
+        }
     }
 
     /// One round for all the reads that wait on this node.

@@ -7,6 +7,7 @@
 //! message and one answer less for each entry, on both sides. A read at the peer does not wait for it: the round of
 //! heartbeats that confirms the read brings the commit along.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -17,6 +18,7 @@ use futures::{FutureExt, SinkExt, Stream, StreamExt};
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use super::followed::Sent;
 use super::frame::{Append, Frame, Reply, Request, StreamOutcome, decode_frame, encode_frame};
 use super::handshake::Wire;
 use crate::metrics::InFlight;
@@ -88,7 +90,8 @@ pub struct Exchange<S> {
     input: Option<S>,
     /// Answers to earlier streams on the same connection carry another number.
     session: u64,
-    in_flight: usize,
+    /// Not answered yet, in their order; no more than the window holds.
+    in_flight: VecDeque<Sent>,
     metrics: InFlight,
     /// The last entry that the peer has when it has taken all that was sent.
     sent_upto: Option<LogId>,
@@ -109,7 +112,7 @@ impl<S: Stream<Item = AppendRequest> + Unpin> Exchange<S> {
         let mut exchange = Self {
             input: Some(input),
             session: link.sessions,
-            in_flight: 0,
+            in_flight: VecDeque::with_capacity(IN_FLIGHT_APPENDS_MAX),
             metrics,
             sent_upto: None,
             held: None,
@@ -123,14 +126,14 @@ impl<S: Stream<Item = AppendRequest> + Unpin> Exchange<S> {
         Ok(exchange)
     }
 
-    /// The answer to the next append that was sent; none when there are no more appends. After an error it is
+    /// The answer to the next append that was sent, and when that was; none when there are no more appends. After an error it is
     /// not to be polled again. An append that was held and went along has no answer of its own: openraft takes an answer for
     /// all up to the entry that it names.
     pub fn poll_next(
         &mut self,
         link: &mut AppendLink,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<StreamOutcome, Broken>>> {
+    ) -> Poll<Option<Result<(StreamOutcome, Sent), Broken>>> {
         let polled = self.poll_answer(link, cx);
         if let Poll::Ready(answer) = polled {
             return Poll::Ready(Some(answer));
@@ -139,7 +142,7 @@ impl<S: Stream<Item = AppendRequest> + Unpin> Exchange<S> {
             return Poll::Ready(Some(Err(broken)));
         }
         let all_sent = self.input.is_none() && self.held.is_none() && !self.unflushed;
-        if self.in_flight == 0 {
+        if self.in_flight.is_empty() {
             return if all_sent { Poll::Ready(None) } else { Poll::Pending };
         }
         while self.stall.as_mut().poll(cx).is_ready() {
@@ -152,14 +155,18 @@ impl<S: Stream<Item = AppendRequest> + Unpin> Exchange<S> {
         Poll::Pending
     }
 
-    fn poll_answer(&mut self, link: &mut AppendLink, cx: &mut Context<'_>) -> Poll<Result<StreamOutcome, Broken>> {
+    fn poll_answer(
+        &mut self,
+        link: &mut AppendLink,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(StreamOutcome, Sent), Broken>> {
         let broken = |reason: &str| Poll::Ready(Err(Broken::Connection(reason.to_owned())));
         if link.hung_up.as_mut().poll(cx).is_ready() {
             return broken("the peer was silent and is dialled anew");
         }
         while let Poll::Ready(bytes) = link.wire.poll_next_unpin(cx) {
             let Some(bytes) = bytes else {
-                return match self.in_flight == 0 && self.held.is_none() {
+                return match self.in_flight.is_empty() && self.held.is_none() {
                     true => Poll::Ready(Err(Broken::Idle)),
                     false => broken("the connection ended"),
                 };
@@ -174,12 +181,11 @@ impl<S: Stream<Item = AppendRequest> + Unpin> Exchange<S> {
             if session != self.session {
                 continue;
             }
-            let Some(in_flight) = self.in_flight.checked_sub(1) else {
+            let Some(sent) = self.in_flight.pop_front() else {
                 return broken("the peer answered what it was not asked");
             };
-            self.in_flight = in_flight;
             self.moved = Instant::now();
-            return Poll::Ready(Ok(outcome));
+            return Poll::Ready(Ok((outcome, sent)));
         }
         Poll::Pending
     }
@@ -187,7 +193,7 @@ impl<S: Stream<Item = AppendRequest> + Unpin> Exchange<S> {
     /// Takes what there is and fits, and gives it to the socket.
     fn poll_send(&mut self, link: &mut AppendLink, cx: &mut Context<'_>) -> Result<(), Broken> {
         // What is held has a place in the window.
-        while self.in_flight + usize::from(self.held.is_some()) < IN_FLIGHT_APPENDS_MAX {
+        while self.in_flight.len() + usize::from(self.held.is_some()) < IN_FLIGHT_APPENDS_MAX {
             // A peer that does not read: what waits here stays bounded.
             if link.wire.poll_ready_unpin(cx)?.is_pending() {
                 break;
@@ -253,11 +259,15 @@ impl<S: Stream<Item = AppendRequest> + Unpin> Exchange<S> {
         link.wire.start_send_unpin(frame)?;
         self.unflushed = true;
         self.sent_upto = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
-        if self.in_flight == 0 {
-            self.moved = Instant::now();
+        let now = Instant::now();
+        if self.in_flight.is_empty() {
+            self.moved = now;
         }
-        self.in_flight += 1;
-        self.metrics.set(self.in_flight);
+        self.in_flight.push_back(Sent {
+            term: request.vote.leader_id.term,
+            at: now,
+        });
+        self.metrics.set(self.in_flight.len());
         Ok(())
     }
 }

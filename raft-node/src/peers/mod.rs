@@ -14,6 +14,7 @@
 //! | [`pool`] | one connection a peer and purpose, redialled with back-off |
 //! | [`network`] | openraft's network on top of the pool |
 //! | [`append_stream`] | entries on their way to a peer |
+//! | [`followed`] | who has lately followed this node, for reads |
 //! | [`server`] | the accepting side |
 //! | `append_server` | the accepting side of entries |
 //! | [`admin`] | changes of the cluster, as they travel to the leader |
@@ -25,6 +26,7 @@ mod append_server;
 pub mod append_stream;
 pub mod book;
 pub mod connection;
+pub mod followed;
 pub mod frame;
 pub mod framing;
 pub mod handshake;

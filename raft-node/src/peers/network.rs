@@ -13,10 +13,14 @@ use openraft::raft::{
     AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest, TransferLeaderResponse,
     VoteRequest, VoteResponse,
 };
+use tokio::time::Instant;
 
 use super::append_stream::{APPEND_STALL, AppendLink, Broken, Exchange};
 use super::connection::CallError;
-use super::frame::{Append, PROTOCOL_FAILOVER, Purpose, Reply, Request, VoteAsk, transfer_from_raft};
+use super::followed::Sent;
+use super::frame::{
+    Append, AppendOutcome, PROTOCOL_FAILOVER, Purpose, Reply, Request, StreamOutcome, VoteAsk, transfer_from_raft,
+};
 use super::pool::Pool;
 use super::snapshot::{self, SendError};
 use crate::snapshots::{Snapshot, SnapshotFiles};
@@ -162,8 +166,17 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         };
         // Ends before openraft drops it, so that a silent connection is noticed (see `Pool::call`).
         let within = option.hard_ttl() * 9 / 10;
+        let sent = Sent {
+            term: rpc.vote.leader_id.term,
+            at: Instant::now(),
+        };
         match self.control(request, RPCTypes::AppendEntries, within).await? {
-            Reply::Append(outcome) => Ok(outcome.into_raft()),
+            Reply::Append(outcome) => {
+                if !matches!(outcome, AppendOutcome::HigherVote(_)) {
+                    self.pool.followed.answered(self.target, sent);
+                }
+                Ok(outcome.into_raft())
+            }
             other => Err(unexpected(&other)),
         }
     }
@@ -291,7 +304,12 @@ impl<S: Stream<Item = AppendRequest> + Unpin> Answers<'_, S> {
         }
         let (link, exchange) = (self.client.link.as_mut()?, self.exchange.as_mut()?);
         match poll_fn(|cx| exchange.poll_next(link, cx)).await? {
-            Ok(outcome) => Some(outcome.into_raft().map_err(unreachable)),
+            Ok((outcome, sent)) => {
+                if matches!(outcome, StreamOutcome::Matching(_) | StreamOutcome::Conflict(_)) {
+                    self.client.pool.followed.answered(self.client.target, sent);
+                }
+                Some(outcome.into_raft().map_err(unreachable))
+            }
             Err(broken) => self.client.give_up(broken).map(Err),
         }
     }

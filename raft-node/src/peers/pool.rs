@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::append_stream::AppendLink;
 use super::book::PeerBook;
 use super::connection::{self, CallError, Connection, DialError};
+use super::followed::Followed;
 use super::frame::{Purpose, Reply, Request};
 use super::handshake::{Greeted, HandshakeError, Wire};
 use super::snapshot::Transfers;
@@ -60,6 +61,7 @@ pub struct Pool {
     pub transport: SharedTransport,
     pub metrics: PeerMetrics,
     pub transfers: Arc<Transfers>,
+    pub followed: Followed,
     /// Set once, at the start.
     hooks: OnceLock<Hooks>,
     /// At most one slot for each peer and purpose. Held for a look-up only, never across an await.
@@ -112,6 +114,7 @@ impl Pool {
             transport,
             metrics,
             transfers: Arc::default(),
+            followed: Followed::default(),
             hooks: OnceLock::new(),
             slots: Mutex::default(),
         })
