@@ -24,6 +24,7 @@ use crate::peers::Purpose;
 use crate::peers::admin::{AdminRefusal, AdminReply, Change, ChangeKind, ChangeStep};
 use crate::peers::connection::Connection;
 use crate::peers::frame::{Reply, Request};
+use crate::quorum::has_quorum;
 use crate::types::{Member, StoredMembership, TypeConfig};
 
 /// How often the leader looks whether the next step of a change can be taken.
@@ -160,11 +161,6 @@ impl Standing {
 /// While a change of voters is under way, both the old and the new voters decide (Raft paper, section 6).
 fn is_joint(membership: &StoredMembership) -> bool {
     membership.membership().get_joint_config().len() > 1
-}
-
-/// Whether these voters would have a majority that is alive.
-fn has_quorum(voters: &BTreeSet<u64>, alive: impl Fn(u64) -> bool) -> bool {
-    voters.iter().filter(|id| alive(**id)).count() > voters.len() / 2
 }
 
 /// Refuses a change after which no living majority would be left.

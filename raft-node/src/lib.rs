@@ -29,6 +29,7 @@ pub mod node;
 mod own_command;
 pub mod peers;
 pub mod proposer;
+pub mod quorum;
 pub mod raft_config;
 pub mod read_index;
 pub mod runtime;

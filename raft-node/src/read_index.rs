@@ -18,7 +18,7 @@ use crate::tasks::spawn_vital;
 const QUEUE_READS_MAX: usize = 8192;
 
 /// A round that is not answered by then has failed; its readers try again until their own deadline.
-const ROUND_TIMEOUT: Duration = Duration::from_millis(1000);
+pub const ROUND_TIMEOUT: Duration = Duration::from_millis(1000);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReadIndexError {

@@ -33,7 +33,7 @@ use crate::peers::transport::{BoxListener, SharedTransport};
 use crate::peers::{PeerBook, Pool, server};
 use crate::proposer::Proposer;
 use crate::raft_config::raft_config;
-use crate::read_index::{ReadIndex, Round};
+use crate::read_index::{ROUND_TIMEOUT, ReadIndex, Round};
 use crate::snapshots::Snapshots;
 use crate::state_machine::{Machine, Removed};
 use crate::survey::survey_members;
@@ -43,9 +43,6 @@ use crate::verify::verify_now_and_then;
 use crate::versions::Supported;
 use crate::waits::give_up_earlier_runs;
 use crate::watchers::Watchers;
-
-/// A round of ReadIndex that the leader has not answered by then has failed.
-const READ_INDEX_TIMEOUT: Duration = Duration::from_millis(1000);
 
 pub type OnClusterId = Arc<dyn Fn(&str) -> anyhow::Result<()> + Send + Sync>;
 
@@ -145,7 +142,7 @@ pub async fn start<L: LogStore, S: StateStore>(
             rounds.inc();
             Box::pin(async move {
                 let core = core.upgrade().ok_or_else(|| "this node is shutting down".to_owned())?;
-                core.read_index_round(READ_INDEX_TIMEOUT).await
+                core.read_index_round(ROUND_TIMEOUT).await
             })
         });
         let reads = ReadIndex::start(round, on_fatal.clone());

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_storage::log::LogId;
 
+use crate::quorum::each_has_quorum;
+
 /// Who is to campaign, where the keys of `lost` are the nodes that have lost the leader of one and the same vote,
 /// with the ends of their logs; `configs` are the voters, two sets during a change of the membership.
 ///
@@ -12,11 +14,7 @@ use quorate_storage::log::LogId;
 /// leader which a few have lost is left alone. The candidate has the most complete log of them (Raft, section
 /// 5.4.1), so that all of them can vote for it; of equal ones the smallest id, so that all of them choose the same.
 pub(super) fn candidate(configs: &[BTreeSet<u64>], lost: &BTreeMap<u64, Option<LogId>>) -> Option<u64> {
-    let agrees = |voters: &BTreeSet<u64>| {
-        let agreed = voters.iter().filter(|id| lost.contains_key(id)).count();
-        agreed > voters.len() / 2
-    };
-    if configs.is_empty() || !configs.iter().all(agrees) {
+    if !each_has_quorum(configs, |id| lost.contains_key(&id)) {
         return None;
     }
     let is_voter = |id: &u64| configs.iter().any(|voters| voters.contains(id));

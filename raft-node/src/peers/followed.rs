@@ -7,13 +7,12 @@
 //! read is not answered before these times confirm it too.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-/// As long as a whole round may take: after it those who wait for the round have given up.
-const WAIT_MAX: Duration = Duration::from_millis(1000);
+use crate::quorum::each_has_quorum;
+use crate::read_index::ROUND_TIMEOUT;
 
 /// When a request was sent that says who leads, and in which term.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,27 +48,23 @@ impl Followed {
     }
 
     /// Waits until a majority of each set of voters has followed this node in the term since then; false if that takes
-    /// too long. `this` is the node itself.
+    /// longer than a round may. `this` is the node itself.
     pub async fn by_majority(&self, since: Sent, this: u64, configs: impl Fn() -> Vec<BTreeSet<u64>>) -> bool {
         let mut newest = self.newest.subscribe();
         let confirmed = newest.wait_for(|newest| {
-            let follows = |voter: &&u64| {
-                let sent = newest.get(voter);
-                **voter == this || sent.is_some_and(|sent| sent.term == since.term && sent.at >= since.at)
-            };
-            let configs = configs();
-            !configs.is_empty()
-                && configs
-                    .iter()
-                    .all(|voters| voters.iter().filter(follows).count() > voters.len() / 2)
+            each_has_quorum(&configs(), |voter| {
+                let sent = newest.get(&voter);
+                voter == this || sent.is_some_and(|sent| sent.term == since.term && sent.at >= since.at)
+            })
         });
-        matches!(timeout(WAIT_MAX, confirmed).await, Ok(Ok(_)))
+        matches!(timeout(ROUND_TIMEOUT, confirmed).await, Ok(Ok(_)))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::time::Duration;
 
     use tokio::time::advance;
 
