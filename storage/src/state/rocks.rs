@@ -532,7 +532,7 @@ fn copy_options() -> Options {
 /// RocksDB's default. The first holds 256 MiB, each other one ten times as much: far more than a node's disk.
 const LEVELS: i32 = 7;
 
-/// The youngest levels are written several times before their rows move on, and compressing takes two thirds of
+/// The youngest levels are written several times before their rows move on, and compressing takes most of
 /// a compaction. They hold some 400 MiB at most, while the rest is written once or twice.
 fn compression_of_levels() -> [DBCompressionType; LEVELS as usize] {
     const YOUNG: usize = 2;
