@@ -33,7 +33,7 @@ const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(60);
 /// How much of the log is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogBounds {
-    /// Above it a snapshot is taken and the log cut to half of it.
+    /// Above it, or up to an eighth earlier, a snapshot is taken and the log cut to half of it.
     pub bytes_max: u64,
     /// Entries older than this go.
     pub age_max: Duration,
@@ -70,6 +70,7 @@ pub async fn keep_log_bounded<S: StateStore, L: LogStore>(
 ) {
     let mut last = None::<Instant>;
     let mut aged = Instant::now();
+    let mut too_much = earlier(bounds.bytes_max);
     loop {
         tokio::select! {
             () = core.compaction.wake.notified() => {}
@@ -81,7 +82,7 @@ pub async fn keep_log_bounded<S: StateStore, L: LogStore>(
         // A receiver needs the log from its snapshot on, unless it takes for ever.
         let far_too_long = log.index_to_keep_bytes(bounds.bytes_max.saturating_mul(2)).is_some();
         let sending = core.pool.transfers.sending() > 0 && !far_too_long;
-        let too_long = !paused && !sending && log.index_to_keep_bytes(bounds.bytes_max).is_some();
+        let too_long = !paused && !sending && log.index_to_keep_bytes(too_much).is_some();
         // By age not at each tick, or each second would make a snapshot for a second's worth of entries.
         let look_at_age = aged.elapsed() >= bounds.age_max / 8;
         let too_old = look_at_age && !sending && log.index_older_than(bounds.age_max).is_some();
@@ -92,6 +93,7 @@ pub async fn keep_log_bounded<S: StateStore, L: LogStore>(
             continue;
         }
         last = Some(Instant::now());
+        too_much = earlier(bounds.bytes_max);
         let keep_bytes = match asked || room_needed {
             true => KEEP_BYTES_MIN.min(bounds.bytes_max / 2),
             false => bounds.bytes_max / 2,
@@ -111,6 +113,12 @@ pub async fn keep_log_bounded<S: StateStore, L: LogStore>(
             tracing::warn!(%error, "no snapshot was taken: the log stays as it is");
         }
     }
+}
+
+/// Up to an eighth less. The nodes of a cluster have the same log, so they would all take a snapshot at the same moment; when
+/// they do it one after another, a majority is always free.
+fn earlier(bytes_max: u64) -> u64 {
+    bytes_max - rand::random_range(0..=bytes_max / 8)
 }
 
 async fn compact<S: StateStore>(

@@ -4,7 +4,7 @@
 //! Their contents are lines of `name value` that people can read, and a last line with a checksum.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, DirEntry, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -78,11 +78,16 @@ pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
 
 /// Makes all files below `dir` and their names durable.
 pub(crate) fn sync_tree(dir: &Path) -> io::Result<()> {
+    sync_tree_except(dir, |_| Ok(false))
+}
+
+/// As [`sync_tree`], without the bytes of those files that are durable already. Their names are made durable.
+pub(crate) fn sync_tree_except(dir: &Path, durable: impl Fn(&DirEntry) -> io::Result<bool> + Copy) -> io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
-            sync_tree(&entry.path())?;
-        } else {
+            sync_tree_except(&entry.path(), durable)?;
+        } else if !durable(&entry)? {
             File::open(entry.path())?.sync_all()?;
         }
     }

@@ -10,8 +10,10 @@ mod hash;
 mod hole;
 mod memory;
 mod options;
+mod pace;
 mod pointer;
 mod rocks;
+mod rocks_options;
 #[cfg(test)]
 mod suite;
 mod trail;

@@ -18,7 +18,7 @@ impl Default for StateOptions {
     fn default() -> Self {
         Self {
             block_cache_bytes: 48 << 20,
-            write_buffer_bytes: 24 << 20,
+            write_buffer_bytes: 32 << 20,
             background_jobs: 2,
         }
     }

@@ -1,10 +1,12 @@
 //! The state on a disk.
 //!
 //! RocksDB checks the checksum of every block that it reads (`verify_checksums`) and of every record
-//! of its log; a damaged value is an error and never a wrong answer. Tables from the second level on,
-//! which hold nearly all of the data, are compressed with zstd; the younger ones are rewritten too
-//! often for that.
+//! of its log; a damaged value is an error and never a wrong answer. How its tables lie on the disk:
+//! [`super::rocks_options`].
 
+use std::fs::DirEntry;
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -12,14 +14,13 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use quorate_state_machine::view::Visitor;
 use quorate_state_machine::{Change, Fatal, View};
 use rocksdb::checkpoint::Checkpoint;
-use rocksdb::{
-    BlockBasedIndexType, BlockBasedOptions, Cache, CompactOptions, DB, DBCompressionType, DBRecoveryMode, LogLevel,
-    Options, Range, ReadOptions, Snapshot, WriteBatch,
-};
+use rocksdb::{Cache, CompactOptions, DB, Range, ReadOptions, Snapshot, WriteBatch};
 
 use super::deleted::{DeletedRanges, WORTHWHILE_BYTES};
 use super::hash::{self, StateHash};
+use super::pace::Load;
 use super::pointer::Pointer;
+use super::rocks_options::{copy_options, db_options, read_options};
 use super::{
     Applied, HashLater, StateOptions, StateStats, StateStore, USER_KEYS_FROM, applied, hole, refuse_reserved, trail,
 };
@@ -39,6 +40,8 @@ struct Shared {
     options: StateOptions,
     /// One for all generations.
     block_cache: Cache,
+    /// By which compactions are paced.
+    load: Arc<Load>,
     /// Read-locked for as short as the `Arc` is cloned; replaced by an installation.
     current: RwLock<Arc<Generation>>,
     /// Held by whatever changes the state, so that no write goes to a generation that is being
@@ -95,7 +98,8 @@ impl RocksState {
                 "it has generations but no POINTER",
             ));
         }
-        let mut db_options = db_options(&options, &block_cache);
+        let load = Load::new();
+        let mut db_options = db_options(&options, &block_cache, &load);
         // Once the pointer names a generation, it exists; a missing one is damage, not a fresh start.
         db_options.create_if_missing(found.is_none());
         let generation_dir = pointer.dir(dir);
@@ -118,6 +122,7 @@ impl RocksState {
                 state_dir: dir.to_owned(),
                 options,
                 block_cache,
+                load,
                 current: RwLock::new(generation),
                 changing: Mutex::new(()),
                 failed: AtomicBool::new(false),
@@ -192,6 +197,7 @@ impl StateStore for RocksState {
         current.db.write(batch).map_err(|error| self.fail("write", &error))?;
         current.last_write.store(number, Ordering::Relaxed);
         current.remember_deleted(changes);
+        self.shared.load.written(|| current.young_tables());
         self.shared.writes.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
@@ -224,7 +230,7 @@ impl StateStore for RocksState {
             let db = DB::open(&copy_options(), &partial).map_err(|error| failed(&error))?;
             inspect(&db).map_err(|error| failed(&error))?.0
         };
-        small_file::sync_tree(&partial).map_err(|error| failed(&error))?;
+        small_file::sync_tree_except(&partial, is_table_in_use).map_err(|error| failed(&error))?;
         std::fs::rename(&partial, dir).map_err(|error| failed(&error))?;
         small_file::sync_dir(dir.parent().unwrap_or(Path::new("."))).map_err(|error| failed(&error))?;
         Ok(applied)
@@ -251,7 +257,7 @@ impl StateStore for RocksState {
         small_file::remove_tree(&generation_dir).map_err(|error| failed(&error))?;
         std::fs::rename(dir, &generation_dir).map_err(|error| failed(&error))?;
         small_file::sync_dir(state_dir).map_err(|error| failed(&error))?;
-        let mut db_options = db_options(&self.shared.options, &self.shared.block_cache);
+        let mut db_options = db_options(&self.shared.options, &self.shared.block_cache, &self.shared.load);
         db_options.create_if_missing(false);
         let db = DB::open(&db_options, &generation_dir).map_err(|error| failed(&error))?;
         pointer.save(state_dir).map_err(|error| failed(&error))?;
@@ -293,6 +299,15 @@ fn hash_of(snapshot: &Snapshot<'_>) -> Result<u128, Fatal> {
     Ok(hash.finish())
 }
 
+/// A link to a table of the state, which RocksDB has synced before it took it into use. A checkpoint has hundreds of them, and
+/// syncing them all again would make the log's fsyncs wait.
+fn is_table_in_use(file: &DirEntry) -> io::Result<bool> {
+    let is_table = Path::new(&file.file_name())
+        .extension()
+        .is_some_and(|extension| extension == "sst");
+    Ok(is_table && file.metadata()?.nlink() > 1)
+}
+
 /// Removes a directory that has not been renamed meanwhile.
 struct RemoveOnDrop<'a>(&'a Path);
 
@@ -320,6 +335,11 @@ impl Generation {
 
     fn applied(&self) -> Result<Applied, Fatal> {
         read_applied(&self.db)
+    }
+
+    fn young_tables(&self) -> u64 {
+        let found = self.db.property_value("rocksdb.num-files-at-level0").ok().flatten();
+        found.and_then(|number| number.parse().ok()).unwrap_or(0)
     }
 
     fn remember_deleted(&self, changes: Vec<Change>) {
@@ -413,12 +433,6 @@ pub(super) fn fatal(error: &rocksdb::Error) -> Fatal {
     }
 }
 
-pub(super) fn read_options() -> ReadOptions {
-    let mut options = ReadOptions::default();
-    options.set_verify_checksums(true);
-    options
-}
-
 /// What apply and query see.
 struct SnapshotView<'a> {
     db: &'a DB,
@@ -485,85 +499,6 @@ impl View for SnapshotView<'_> {
         }
         rows.status().map_err(|error| fatal(&error))
     }
-}
-
-fn db_options(options: &StateOptions, block_cache: &Cache) -> Options {
-    let mut tables = BlockBasedOptions::default();
-    tables.set_block_cache(block_cache);
-    // Indexes and filters count towards the cache; those of the youngest level stay in it.
-    tables.set_cache_index_and_filter_blocks(true);
-    tables.set_pin_l0_filter_and_index_blocks_in_cache(true);
-    // 10 bits a key: one in a hundred lookups of a missing key reads a block in vain. Most lookups of
-    // apply (is this name taken, was this key used) are for missing keys.
-    tables.set_bloom_filter(10.0, false);
-    // In pieces: the cache is divided into shards of less than a MiB, and the filter or index of a table of a
-    // few hundred thousand keys is larger. Whole, it would be read from its file for each lookup.
-    tables.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
-    tables.set_partition_filters(true);
-    tables.set_metadata_block_size(16 << 10);
-    tables.set_pin_top_level_index_and_filter(true);
-    // A page of history lies in one or two blocks, and zstd has something to work with.
-    tables.set_block_size(16 << 10);
-
-    let mut db = base_options();
-    db.create_if_missing(true);
-    db.set_block_based_table_factory(&tables);
-    db.set_write_buffer_size(options.write_buffer_bytes);
-    // One that is filled, one that is flushed, two for a disk that is behind.
-    db.set_max_write_buffer_number(4);
-    db.set_max_background_jobs(options.background_jobs);
-    db.set_max_open_files(512);
-    // Deleted ranges count as size where compactions are chosen, so that the deletion of some hundred
-    // MiB gives its space back soon. Less could stay for ever in a store that is hardly written: so all
-    // that is a day old and not yet on the last level moves down, and takes the deleted along.
-    db.set_ttl(24 * 3600);
-    db
-}
-
-/// For a copy that is opened once, to see what it contains: no compaction starts in it.
-fn copy_options() -> Options {
-    let mut db = base_options();
-    db.create_if_missing(false);
-    db.set_disable_auto_compactions(true);
-    db.set_max_open_files(16);
-    db
-}
-
-/// RocksDB's default. The first holds 256 MiB, each other one ten times as much: far more than a node's disk.
-const LEVELS: i32 = 7;
-
-/// The youngest levels are written several times before their rows move on, and compressing takes most of
-/// a compaction. They hold some 400 MiB at most, while the rest is written once or twice.
-fn compression_of_levels() -> [DBCompressionType; LEVELS as usize] {
-    const YOUNG: usize = 2;
-    std::array::from_fn(|level| match level < YOUNG {
-        true => DBCompressionType::None,
-        false => DBCompressionType::Zstd,
-    })
-}
-
-/// What concerns how data lies on disk is the same for all.
-fn base_options() -> Options {
-    let mut db = Options::default();
-    // After a crash the state is a prefix of its writes; the Raft log has the rest.
-    db.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
-    db.set_recycle_log_file_num(0);
-    db.set_paranoid_checks(true);
-    db.set_num_levels(LEVELS);
-    // Each level has its own place and size from the beginning. RocksDB's other way begins with the last level alone, so that
-    // until it has grown to `max_bytes_for_level_base` each compaction would write all of it anew, compressed; of
-    // texts that compress well that is a gigabyte again and again.
-    db.set_level_compaction_dynamic_level_bytes(false);
-    db.set_compression_per_level(&compression_of_levels());
-    // Written back steadily, so that the log's syncs do not queue behind a large flush.
-    db.set_bytes_per_sync(1 << 20);
-    // RocksDB's log too: a file of it that is complete should be on disk before the next one is.
-    db.set_wal_bytes_per_sync(1 << 20);
-    db.set_log_level(LogLevel::Warn);
-    db.set_keep_log_file_num(2);
-    db.set_max_log_file_size(1 << 20);
-    db.set_stats_dump_period_sec(0);
-    db
 }
 
 #[cfg(test)]

@@ -47,7 +47,7 @@ pub(super) fn missing(db: &DB) -> Result<Option<String>, Fatal> {
 
 /// What is in the slots.
 fn numbers(db: &DB) -> Result<Vec<u64>, Fatal> {
-    let mut options = super::rocks::read_options();
+    let mut options = super::rocks_options::read_options();
     options.set_iterate_lower_bound(PREFIX);
     options.set_iterate_upper_bound(END);
     options.fill_cache(false);

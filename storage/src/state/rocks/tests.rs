@@ -1,4 +1,6 @@
-//! What a disk may leave of RocksDB's log, and what becomes of the state then.
+//! What a disk may leave of RocksDB's log, and what becomes of the state then; what compactions and checkpoints leave.
+
+use std::time::{Duration, Instant};
 
 use super::super::suite::{applied, no_failure, put};
 use super::*;
@@ -26,7 +28,7 @@ fn with_several_logs(dir: &Path) -> Vec<PathBuf> {
         write_buffer_bytes: 64 << 10,
         ..StateOptions::default()
     };
-    let mut options = db_options(&small, &Cache::new_lru_cache(1 << 20));
+    let mut options = db_options(&small, &Cache::new_lru_cache(1 << 20), &Load::new());
     options.set_min_write_buffer_number_to_merge(4);
     let generation_dir = Pointer::FIRST.dir(dir);
     let db = DB::open(&options, &generation_dir).unwrap();
@@ -59,7 +61,7 @@ fn tables_with_a_hole_are_refused() {
     let logs = with_several_logs(dir.path());
     std::fs::remove_file(&logs[0]).unwrap();
     // RocksDB alone sees nothing wrong, and writes what is left into tables.
-    let options = db_options(&StateOptions::default(), &Cache::new_lru_cache(1 << 20));
+    let options = db_options(&StateOptions::default(), &Cache::new_lru_cache(1 << 20), &Load::new());
     drop(DB::open(&options, Pointer::FIRST.dir(dir.path())).unwrap());
     for _ in 0..2 {
         let error = open(dir.path()).err().expect("refused").to_string();
@@ -209,4 +211,72 @@ fn writes_are_numbered_on_across_restarts_and_installations() {
     state.write(vec![put("a", "3")], &applied(6)).unwrap();
     drop(state);
     assert_eq!(last(&open(&path).unwrap()), 6);
+}
+
+/// RocksDB shows each row to the filter that paces a compaction, and would drop what that does not keep.
+#[test]
+fn paced_compactions_keep_every_row() {
+    const ROWS: u64 = 4_000;
+    let dir = tempfile::tempdir().unwrap();
+    let small = StateOptions {
+        write_buffer_bytes: 64 << 10,
+        ..StateOptions::default()
+    };
+    let state = RocksState::open(dir.path(), small, no_failure()).unwrap();
+    for number in 1..=ROWS {
+        state.write(vec![row(number)], &applied(number)).unwrap();
+    }
+    let current = state.current();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let below_the_youngest = || {
+        let levels = current.db.property_value("rocksdb.levelstats").unwrap().unwrap();
+        let level_1 = levels
+            .lines()
+            .find(|line| line.trim_start().starts_with("1 "))
+            .unwrap()
+            .to_owned();
+        level_1.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
+    };
+    while below_the_youngest() == 0 {
+        assert!(
+            Instant::now() < deadline,
+            "six megabytes of tables were never compacted"
+        );
+        std::thread::yield_now();
+    }
+    state.read(|view| {
+        for number in 1..=ROWS {
+            let Change::Put { key, value } = row(number) else {
+                unreachable!()
+            };
+            assert_eq!(view.get(&key).unwrap(), Some(value), "row {number}");
+        }
+    });
+    let generation_dir = Pointer::FIRST.dir(dir.path());
+    let files = std::fs::read_dir(&generation_dir).unwrap().map(|entry| entry.unwrap());
+    let options = files.filter(|file| file.file_name().to_string_lossy().starts_with("OPTIONS-"));
+    let options: String = options
+        .map(|file| std::fs::read_to_string(file.path()).unwrap())
+        .collect();
+    assert!(options.contains("quorate.pace"), "{options}");
+}
+
+/// A checkpoint leaves out the bytes of tables that it shares with the state when it is made durable, and no others.
+#[test]
+fn only_tables_in_use_are_taken_for_durable() {
+    let dir = tempfile::tempdir().unwrap();
+    let make = |name: &str| std::fs::write(dir.path().join(name), "x").unwrap();
+    let link = |from: &str, to: &str| std::fs::hard_link(dir.path().join(from), dir.path().join(to)).unwrap();
+    make("1.sst");
+    make("2.sst");
+    link("2.sst", "3.sst");
+    make("4.log");
+    link("4.log", "5.log");
+    let files = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap());
+    let mut durable: Vec<_> = files
+        .filter(|file| is_table_in_use(file).unwrap())
+        .map(|file| file.file_name().into_string().unwrap())
+        .collect();
+    durable.sort();
+    assert_eq!(durable, ["2.sst", "3.sst"]);
 }
