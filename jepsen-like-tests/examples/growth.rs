@@ -18,7 +18,7 @@ use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
 use quorate_torture::cluster::Cluster;
 use quorate_torture::http::Call;
-use quorate_torture::measure::{commit, lines, machine, on_disk, settle, sizes, snapshots};
+use quorate_torture::measure::{commit, compacted, lines, machine, on_disk, settle, sizes, snapshots};
 use quorate_torture::workload::messages;
 use serde_json::{Value, json};
 
@@ -135,6 +135,7 @@ async fn fill(cluster: &Cluster, texts: &[String], rooms: &[String], each: usize
     };
     try_join_all((0..FILLERS).map(|_| send())).await?;
     settle(cluster).await?;
+    compacted(cluster).await?;
     Ok(bytes.into_inner())
 }
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
@@ -28,6 +28,32 @@ pub async fn settle(cluster: &Cluster) -> Result<()> {
     }
     // Memory and sizes are measured by each node once a second.
     tokio::time::sleep(Duration::from_millis(2500)).await;
+    Ok(())
+}
+
+/// Waits until no node compacts its state any more: its files have not changed for some seconds. What is measured before is
+/// in part the price of what was sent before.
+pub async fn compacted(cluster: &Cluster) -> Result<()> {
+    const UNCHANGED: Duration = Duration::from_secs(5);
+    const TIMEOUT: Duration = Duration::from_secs(300);
+    let sizes = || {
+        let state = |id| on_disk(&cluster.node(id).data().join("state"), &mut HashSet::new());
+        cluster.ids().into_iter().map(state).collect::<Vec<u64>>()
+    };
+    let begun = Instant::now();
+    let (mut last, mut since) = (sizes(), begun);
+    while since.elapsed() < UNCHANGED {
+        ensure!(
+            begun.elapsed() < TIMEOUT,
+            "compactions go on after {} s",
+            TIMEOUT.as_secs()
+        );
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let now = sizes();
+        if now != last {
+            (last, since) = (now, Instant::now());
+        }
+    }
     Ok(())
 }
 

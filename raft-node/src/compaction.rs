@@ -11,10 +11,12 @@ use std::time::Duration;
 use openraft::async_runtime::WatchReceiver;
 use quorate_storage::log::LogStore;
 use quorate_storage::state::StateStore;
+use rand::{Rng, RngExt};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
 use crate::node::NodeCore;
+use crate::runtime::Dice;
 use crate::snapshots::Snapshots;
 use crate::tasks::run_blocking;
 
@@ -70,7 +72,7 @@ pub async fn keep_log_bounded<S: StateStore, L: LogStore>(
 ) {
     let mut last = None::<Instant>;
     let mut aged = Instant::now();
-    let mut too_much = earlier(bounds.bytes_max);
+    let mut too_much = earlier(bounds.bytes_max, &mut Dice);
     loop {
         tokio::select! {
             () = core.compaction.wake.notified() => {}
@@ -93,7 +95,7 @@ pub async fn keep_log_bounded<S: StateStore, L: LogStore>(
             continue;
         }
         last = Some(Instant::now());
-        too_much = earlier(bounds.bytes_max);
+        too_much = earlier(bounds.bytes_max, &mut Dice);
         let keep_bytes = match asked || room_needed {
             true => KEEP_BYTES_MIN.min(bounds.bytes_max / 2),
             false => bounds.bytes_max / 2,
@@ -115,10 +117,10 @@ pub async fn keep_log_bounded<S: StateStore, L: LogStore>(
     }
 }
 
-/// Up to an eighth less. The nodes of a cluster have the same log, so they would all take a snapshot at the same moment; when
-/// they do it one after another, a majority is always free.
-fn earlier(bytes_max: u64) -> u64 {
-    bytes_max - rand::random_range(0..=bytes_max / 8)
+/// Up to an eighth less. The nodes of a cluster have the same log, so with one bound all of them would take a snapshot at the same
+/// moment: so they seldom do.
+fn earlier(bytes_max: u64, dice: &mut impl Rng) -> u64 {
+    bytes_max - dice.random_range(0..=bytes_max / 8)
 }
 
 async fn compact<S: StateStore>(
@@ -159,4 +161,17 @@ async fn compact<S: StateStore>(
         core.raft.trigger().purge_log(upto).await.map_err(io::Error::other)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_comes_up_to_an_eighth_earlier_than_the_bound_and_never_later() {
+        let drawn: Vec<u64> = (0..1000).map(|_| earlier(800, &mut Dice)).collect();
+        assert!(drawn.iter().all(|bytes| (700..=800).contains(bytes)), "{drawn:?}");
+        assert!(drawn.iter().any(|bytes| *bytes < 750) && drawn.iter().any(|bytes| *bytes > 750));
+        assert_eq!(earlier(0, &mut Dice), 0);
+    }
 }

@@ -1,4 +1,4 @@
-//! tokio as openraft sees it, with one difference: its random numbers, which only spread the elections, come from
+//! tokio as openraft sees it, with one difference: its random numbers, which only spread elections and snapshots, come from
 //! a seed where somebody gave one. That is what makes a simulation repeat itself.
 
 use std::cell::RefCell;

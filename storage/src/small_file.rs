@@ -158,4 +158,18 @@ mod tests {
         assert_eq!(load(&path).unwrap().unwrap()["version"], "1");
         assert!(!beside(&path).exists());
     }
+
+    /// A file that cannot be opened shows which ones are.
+    #[test]
+    fn what_is_durable_already_is_not_synced_again_in_no_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("below")).unwrap();
+        for name in ["below/gone", "gone"] {
+            std::os::unix::fs::symlink("/nowhere", dir.path().join(name)).unwrap();
+        }
+        assert!(sync_tree(dir.path()).is_err());
+        sync_tree_except(dir.path(), |file| Ok(file.file_name() == "gone")).unwrap();
+        assert!(sync_tree_except(dir.path(), |file| Ok(file.file_name() == "other")).is_err());
+        assert!(sync_tree_except(dir.path(), |_| Err(io::Error::other("unknown"))).is_err());
+    }
 }

@@ -4,11 +4,11 @@
 //! same time. Under load it rests for most of the time, so that whoever answers requests finds a core free, and the
 //! work is spread over the time in which its rows were written. RocksDB's own bound, of bytes a second, is either too low
 //! for a burst or too high to matter; but it shows each row that it compacts to a filter. This one keeps them all, and
-//! takes its time.
+//! takes its time. (Rows that are deleted, or written anew since, it does not see: they are dropped without a rest.)
 
 use std::ffi::CStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rocksdb::compaction_filter::{CompactionFilter, Decision};
@@ -28,10 +28,12 @@ const QUIET: Duration = Duration::from_millis(100);
 /// The shortest piece of work between two rests: long against a switch of threads, short against an fsync and a round
 /// trip, which is what a request waits for anyway.
 const WORK: Duration = Duration::from_millis(1);
-/// The longest rest: a piece of work is longer than [`WORK`] when the thread stood still, and need not be made up for.
-const REST_MAX: Duration = Duration::from_millis(10);
-/// Looking at the clock for every row would take longer than some rows do.
-const ROWS_BETWEEN_LOOKS: u32 = 128;
+/// The longest rest: a piece of work is much longer than [`WORK`] only when the thread stood still, and need not be made up for.
+const REST_MAX: Duration = Duration::from_millis(20);
+/// Looking at the clock for every row would take longer than some rows do. So much of rows and bytes takes some tenths of a
+/// millisecond.
+const ROWS_BETWEEN_LOOKS: usize = 128;
+const BYTES_BETWEEN_LOOKS: usize = 64 << 10;
 
 /// How much is written, as those who write tell.
 #[derive(Debug)]
@@ -42,6 +44,8 @@ pub(super) struct Load {
     /// Tables of the youngest level at some write of the last [`QUIET`].
     young_tables: AtomicU64,
     counted_us: AtomicU64,
+    /// Those who wait for a compaction now.
+    waiters: AtomicUsize,
 }
 
 impl Load {
@@ -52,7 +56,14 @@ impl Load {
             last_write_us: AtomicU64::new(0),
             young_tables: AtomicU64::new(0),
             counted_us: AtomicU64::new(0),
+            waiters: AtomicUsize::new(0),
         })
+    }
+
+    /// Until it is dropped somebody waits for the space that compactions free, and none of them rests.
+    pub(super) fn hurry(&self) -> Hurry<'_> {
+        self.waiters.fetch_add(1, Ordering::Relaxed);
+        Hurry(self)
     }
 
     /// Something was written. Counting the tables takes a lock of RocksDB's, so it is done now and then.
@@ -66,12 +77,17 @@ impl Load {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn has_been_written_to(&self) -> bool {
+        self.last_write_us.load(Ordering::Relaxed) > 0
+    }
+
     /// Parts of rest to one part of work.
     fn rest(&self, now: Instant) -> u32 {
         let quiet_us = self
             .us_at(now)
             .saturating_sub(self.last_write_us.load(Ordering::Relaxed));
-        if quiet_us > QUIET.as_micros() as u64 {
+        if quiet_us > QUIET.as_micros() as u64 || self.waiters.load(Ordering::Relaxed) > 0 {
             return 0;
         }
         let young_tables = self.young_tables.load(Ordering::Relaxed);
@@ -84,18 +100,26 @@ impl Load {
     }
 }
 
+/// See [`Load::hurry`].
+pub(super) struct Hurry<'a>(&'a Load);
+
+impl Drop for Hurry<'_> {
+    fn drop(&mut self) {
+        self.0.waiters.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Makes a [`Paced`] for each compaction.
 pub(super) struct Pace(pub(super) Arc<Load>);
 
 impl CompactionFilterFactory for Pace {
     type Filter = Paced;
 
-    fn create(&mut self, context: CompactionFilterContext) -> Paced {
+    fn create(&mut self, _: CompactionFilterContext) -> Paced {
         Paced {
             load: self.0.clone(),
-            // Somebody waits for the space that it frees.
-            urgent: context.is_manual_compaction,
             rows: 0,
+            bytes: 0,
             worked_since: Instant::now(),
         }
     }
@@ -108,9 +132,9 @@ impl CompactionFilterFactory for Pace {
 /// One compaction.
 pub(super) struct Paced {
     load: Arc<Load>,
-    urgent: bool,
     /// Since the last look at the clock.
-    rows: u32,
+    rows: usize,
+    bytes: usize,
     worked_since: Instant,
 }
 
@@ -118,15 +142,16 @@ impl Paced {
     /// After some rows: how long to rest now.
     fn due(&self, now: Instant) -> Option<Duration> {
         let worked = now.duration_since(self.worked_since);
-        (worked >= WORK && !self.urgent).then(|| (worked * self.load.rest(now)).min(REST_MAX))
+        (worked >= WORK).then(|| (worked * self.load.rest(now)).min(REST_MAX))
     }
 }
 
 impl CompactionFilter for Paced {
-    fn filter(&mut self, _level: u32, _key: &[u8], _value: &[u8]) -> Decision {
+    fn filter(&mut self, _level: u32, key: &[u8], value: &[u8]) -> Decision {
         self.rows += 1;
-        if self.rows >= ROWS_BETWEEN_LOOKS {
-            self.rows = 0;
+        self.bytes += key.len() + value.len();
+        if self.rows >= ROWS_BETWEEN_LOOKS || self.bytes >= BYTES_BETWEEN_LOOKS {
+            (self.rows, self.bytes) = (0, 0);
             if let Some(rest) = self.due(Instant::now()) {
                 std::thread::sleep(rest);
                 self.worked_since = Instant::now();
@@ -153,10 +178,10 @@ mod tests {
         (load, now)
     }
 
-    fn paced(load: &Arc<Load>, worked_since: Instant, is_manual_compaction: bool) -> Paced {
+    fn paced(load: &Arc<Load>, worked_since: Instant) -> Paced {
         let mut paced = Pace(load.clone()).create(CompactionFilterContext {
             is_full_compaction: false,
-            is_manual_compaction,
+            is_manual_compaction: false,
         });
         paced.worked_since = worked_since;
         paced
@@ -186,16 +211,40 @@ mod tests {
     #[test]
     fn it_rests_in_proportion_to_its_work_and_not_for_long() {
         let (load, now) = load(COMPACT_FROM);
-        let rest_after = |work: Duration| paced(&load, now - work, false).due(now);
+        let rest_after = |work: Duration| paced(&load, now - work).due(now);
         assert_eq!(rest_after(WORK - Duration::from_micros(1)), None);
         assert_eq!(rest_after(WORK), Some(7 * WORK));
+        assert_eq!(rest_after(2 * WORK), Some(14 * WORK));
         assert_eq!(rest_after(Duration::from_secs(2)), Some(REST_MAX));
     }
 
     #[test]
-    fn what_somebody_waits_for_does_not_rest() {
+    fn while_somebody_waits_for_it_it_does_not_rest() {
         let (load, now) = load(COMPACT_FROM);
-        assert_eq!(paced(&load, now - 2 * WORK, true).due(now), None);
+        let (one, other) = (load.hurry(), load.hurry());
+        assert_eq!(load.rest(now), 0);
+        drop(one);
+        assert_eq!(load.rest(now), 0);
+        drop(other);
+        assert_eq!(load.rest(now), 7);
+    }
+
+    #[test]
+    fn large_rows_and_many_rows_make_it_look_at_the_clock() {
+        let (load, _) = load(COMPACT_FROM);
+        load.last_write_us.store(u64::MAX, Ordering::Relaxed);
+        for (rows, value) in [(ROWS_BETWEEN_LOOKS, &[][..]), (1, &[0; BYTES_BETWEEN_LOOKS])] {
+            let mut paced = paced(
+                &load,
+                Instant::now().checked_sub(WORK).expect("the machine runs for longer"),
+            );
+            let before = paced.worked_since;
+            for row in 1..=rows {
+                assert_eq!(paced.worked_since, before, "row {row}");
+                assert!(matches!(paced.filter(1, &[], value), Decision::Keep));
+            }
+            assert!(paced.worked_since >= before + 8 * WORK, "it has rested");
+        }
     }
 
     #[test]

@@ -13,8 +13,9 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use quorate_state_machine::view::Visitor;
 use quorate_state_machine::{Change, Fatal, View};
+use rand::{Rng, RngExt};
 use rocksdb::checkpoint::Checkpoint;
-use rocksdb::{Cache, CompactOptions, DB, Range, ReadOptions, Snapshot, WriteBatch};
+use rocksdb::{BottommostLevelCompaction, Cache, CompactOptions, DB, Range, ReadOptions, Snapshot, WriteBatch};
 
 use super::deleted::{DeletedRanges, WORTHWHILE_BYTES};
 use super::hash::{self, StateHash};
@@ -98,6 +99,10 @@ impl RocksState {
                 "it has generations but no POINTER",
             ));
         }
+        let options = StateOptions {
+            write_buffer_bytes: uneven(options.write_buffer_bytes, &mut rand::rng()),
+            ..options
+        };
         let load = Load::new();
         let mut db_options = db_options(&options, &block_cache, &load);
         // Once the pointer names a generation, it exists; a missing one is damage, not a fresh start.
@@ -190,13 +195,14 @@ impl StateStore for RocksState {
         self.refuse_after_failure()?;
         refuse_reserved(&changes)?;
         let mut batch = batch_of(&changes, applied);
-        let _changing = self.shared.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let changing = self.shared.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let current = self.current();
         let number = current.last_write.load(Ordering::Relaxed) + 1;
         trail::mark(&mut batch, number);
         current.db.write(batch).map_err(|error| self.fail("write", &error))?;
         current.last_write.store(number, Ordering::Relaxed);
         current.remember_deleted(changes);
+        drop(changing);
         self.shared.load.written(|| current.young_tables());
         self.shared.writes.fetch_add(1, Ordering::Relaxed);
         Ok(())
@@ -278,6 +284,7 @@ impl StateStore for RocksState {
 
     fn reclaim(&self) -> Result<(), Fatal> {
         self.refuse_after_failure()?;
+        let _hurry = self.shared.load.hurry();
         self.current().reclaim();
         self.refuse_after_failure()
     }
@@ -366,6 +373,8 @@ impl Generation {
         let mut options = CompactOptions::default();
         // Otherwise no flush could be followed by a compaction meanwhile, and writes would be stalled.
         options.set_exclusive_manual_compaction(false);
+        // What lies there has met what was deleted. With a filter RocksDB would write it anew all the same.
+        options.set_bottommost_level_compaction(BottommostLevelCompaction::Skip);
         for (from, to) in ranges {
             // All that lies there is deleted, so this is what can be won.
             let bytes = self.db.get_approximate_sizes(&[Range::new(&from, &to)])[0];
@@ -377,6 +386,12 @@ impl Generation {
             }
         }
     }
+}
+
+/// Up to a quarter less. Nodes of a cluster write the same rows, so memtables of one size would be full at the same moment, and
+/// all nodes would flush at once: so they seldom do.
+fn uneven(bytes: usize, dice: &mut impl Rng) -> usize {
+    dice.random_range(bytes - bytes / 4..=bytes)
 }
 
 /// A new state says that nothing was applied, so that one which says nothing is damaged.

@@ -39,7 +39,7 @@ pub(super) fn db_options(options: &StateOptions, block_cache: &Cache, load: &Arc
     let mut db = base_options();
     db.create_if_missing(true);
     db.set_block_based_table_factory(&tables);
-    db.set_write_buffer_size(uneven(options.write_buffer_bytes));
+    db.set_write_buffer_size(options.write_buffer_bytes);
     // One that is filled, one that is flushed, two for a disk that is behind.
     db.set_max_write_buffer_number(4);
     db.set_max_background_jobs(options.background_jobs);
@@ -53,14 +53,9 @@ pub(super) fn db_options(options: &StateOptions, block_cache: &Cache, load: &Arc
     // MiB gives its space back soon. Less could stay for ever in a store that is hardly written: so all
     // that is a day old and not yet on the last level moves down, and takes the deleted along.
     db.set_ttl(24 * 3600);
+    // As a filter may drop what is old, RocksDB would show it all rows once a month: ours drops none.
+    db.set_periodic_compaction_seconds(0);
     db
-}
-
-/// Up to a quarter more or less. Nodes of a cluster write the same rows, so their memtables would be full at the same moment, and
-/// all of them would flush; when they do it one after another, a majority is always free.
-fn uneven(bytes: usize) -> usize {
-    let quarter = bytes / 4;
-    rand::random_range(bytes - quarter..=bytes + quarter)
 }
 
 /// For a copy that is opened once, to see what it contains: no compaction starts in it.
@@ -72,11 +67,11 @@ pub(super) fn copy_options() -> Options {
     db
 }
 
-/// RocksDB's default. The first holds 512 MiB, each other one ten times as much: far more than a node's disk.
+/// RocksDB's default. The first holds 256 MiB, each other one ten times as much: far more than a node's disk.
 const LEVELS: i32 = 7;
 
 /// The youngest levels are written several times before their rows move on, and compressing takes most of
-/// a compaction. They hold some 800 MiB at most, while the rest is written once or twice.
+/// a compaction. They hold some 500 MiB, and more while compactions are behind; the rest is written once or twice.
 fn compression_of_levels() -> [DBCompressionType; LEVELS as usize] {
     const YOUNG: usize = 2;
     std::array::from_fn(|level| match level < YOUNG {
@@ -97,9 +92,6 @@ fn base_options() -> Options {
     // until it has grown to `max_bytes_for_level_base` each compaction would write all of it anew, compressed; of
     // texts that compress well that is a gigabyte again and again.
     db.set_level_compaction_dynamic_level_bytes(false);
-    // As much as comes together before the youngest level is compacted into it, at the larger write buffers: a smaller
-    // one would be rewritten for less, a larger one is more that is not compressed.
-    db.set_max_bytes_for_level_base(512 << 20);
     db.set_compression_per_level(&compression_of_levels());
     // Level 1 of zstd: its default, 3, takes a good deal longer for a few bytes less. The other numbers are RocksDB's defaults.
     db.set_compression_options(-14, 1, 0, 0);

@@ -13,11 +13,15 @@ use quorate_state_machine::Fatal;
 use rocksdb::{DB, WriteBatch};
 
 use super::OWN_SPACE;
+use super::options::WRITE_BUFFER_BYTES_MAX;
 
 /// Numbers that are remembered. What RocksDB has not yet made durable in tables must be among them:
-/// even the smallest writes (some 350 bytes each in memory, in memtables of 24 MiB) are not more than
-/// these in three memtables. All slots together take 4 MB. Part of what lies on disk: it never changes.
+/// even the smallest writes are not more than these in three memtables. All slots together take 4 MB. Part of what
+/// lies on disk: it never changes.
 const SLOTS: u64 = 1 << 18;
+/// What the smallest write takes in memory.
+const WRITE_BYTES_MIN: u64 = 350;
+const _: () = assert!(3 * WRITE_BUFFER_BYTES_MAX as u64 / WRITE_BYTES_MIN <= SLOTS);
 
 /// Every key of the trail begins so.
 const PREFIX: [u8; 5] = [OWN_SPACE[0], OWN_SPACE[1], OWN_SPACE[2], OWN_SPACE[3], b'w'];

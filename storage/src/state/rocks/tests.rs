@@ -259,6 +259,20 @@ fn paced_compactions_keep_every_row() {
         .map(|file| std::fs::read_to_string(file.path()).unwrap())
         .collect();
     assert!(options.contains("quorate.pace"), "{options}");
+    assert!(options.contains("periodic_compaction_seconds=0"), "{options}");
+    assert!(state.shared.load.has_been_written_to());
+}
+
+#[test]
+fn memtables_are_uneven_and_never_larger_than_asked_for() {
+    let mut dice = rand::rng();
+    let drawn: Vec<usize> = (0..1000).map(|_| uneven(28 << 20, &mut dice)).collect();
+    assert!(
+        drawn.iter().all(|bytes| (21 << 20..=28 << 20).contains(bytes)),
+        "{drawn:?}"
+    );
+    assert!(drawn.iter().any(|bytes| *bytes != drawn[0]));
+    assert_eq!(uneven(0, &mut dice), 0);
 }
 
 /// A checkpoint leaves out the bytes of tables that it shares with the state when it is made durable, and no others.
