@@ -72,7 +72,8 @@ pub async fn keep_log_bounded<S: StateStore, L: LogStore>(
 ) {
     let mut last = None::<Instant>;
     let mut aged = Instant::now();
-    let mut too_much = earlier(bounds.bytes_max, &mut Dice);
+    // Drawn when it matters: a die that nobody looks at would only shift all others of a simulation.
+    let mut too_much = None::<u64>;
     loop {
         tokio::select! {
             () = core.compaction.wake.notified() => {}
@@ -84,7 +85,10 @@ pub async fn keep_log_bounded<S: StateStore, L: LogStore>(
         // A receiver needs the log from its snapshot on, unless it takes for ever.
         let far_too_long = log.index_to_keep_bytes(bounds.bytes_max.saturating_mul(2)).is_some();
         let sending = core.pool.transfers.sending() > 0 && !far_too_long;
-        let too_long = !paused && !sending && log.index_to_keep_bytes(too_much).is_some();
+        let too_long = !paused && !sending && log.index_to_keep_bytes(earliest(bounds.bytes_max)).is_some() && {
+            let too_much = *too_much.get_or_insert_with(|| earlier(bounds.bytes_max, &mut Dice));
+            log.index_to_keep_bytes(too_much).is_some()
+        };
         // By age not at each tick, or each second would make a snapshot for a second's worth of entries.
         let look_at_age = aged.elapsed() >= bounds.age_max / 8;
         let too_old = look_at_age && !sending && log.index_older_than(bounds.age_max).is_some();
@@ -95,7 +99,7 @@ pub async fn keep_log_bounded<S: StateStore, L: LogStore>(
             continue;
         }
         last = Some(Instant::now());
-        too_much = earlier(bounds.bytes_max, &mut Dice);
+        too_much = None;
         let keep_bytes = match asked || room_needed {
             true => KEEP_BYTES_MIN.min(bounds.bytes_max / 2),
             false => bounds.bytes_max / 2,
@@ -117,10 +121,14 @@ pub async fn keep_log_bounded<S: StateStore, L: LogStore>(
     }
 }
 
+fn earliest(bytes_max: u64) -> u64 {
+    bytes_max - bytes_max / 8
+}
+
 /// Up to an eighth less. The nodes of a cluster have the same log, so with one bound all of them would take a snapshot at the same
 /// moment: so they seldom do.
 fn earlier(bytes_max: u64, dice: &mut impl Rng) -> u64 {
-    bytes_max - dice.random_range(0..=bytes_max / 8)
+    dice.random_range(earliest(bytes_max)..=bytes_max)
 }
 
 async fn compact<S: StateStore>(
