@@ -11,7 +11,7 @@ pub struct StateOptions {
     /// reading takes. Enough for the recent pages of the busy rooms; the rest is in the kernel's cache.
     pub block_cache_bytes: usize,
     /// RocksDB's memtable, or up to a quarter less; one or two of them take memory, four if the disk is behind. Smaller ones mean more
-    /// compaction, larger ones a longer recovery at start (some 100 MB/s), and [`super::trail`] does not reach over larger ones.
+    /// compaction, larger ones a longer recovery at start (some 100 MB/s), and the trail of writes does not reach over larger ones.
     pub write_buffer_bytes: usize,
     /// Flushes and compactions at a time: with two cores, more would take them from the writers.
     pub background_jobs: i32,
