@@ -54,7 +54,7 @@ pub struct Config {
     pub initial_cluster: Vec<InitialMember>,
     /// Client URLs of a cluster that this node is to be added to.
     pub join: Vec<String>,
-    /// Above it a snapshot is taken and the log is cut.
+    /// Above it, or up to an eighth earlier, a snapshot is taken and the log is cut.
     pub log_bytes_max: u64,
     pub log_age_max_s: u64,
     /// The low-water mark of free disk space.

@@ -161,7 +161,7 @@ mod tests {
 
     /// A file that cannot be opened shows which ones are.
     #[test]
-    fn what_is_durable_already_is_not_synced_again_in_no_folder() {
+    fn what_is_durable_already_is_not_synced_again_in_any_folder() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("below")).unwrap();
         for name in ["below/gone", "gone"] {

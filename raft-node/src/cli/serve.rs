@@ -83,7 +83,7 @@ struct Settings {
     /// The longest such silence, and the leader's lease [default: 600]
     #[arg(long, env = "QUORATE_ELECTION_TIMEOUT_MAX_MS", value_name = "MS")]
     election_timeout_max_ms: Option<u64>,
-    /// The log kept, in bytes: beyond it a snapshot is taken and half of it goes [default: 536870912]
+    /// The log kept, in bytes: beyond it, or up to an eighth earlier, a snapshot is taken and half of it goes [default: 536870912]
     #[arg(long, env = "QUORATE_LOG_BYTES_MAX", value_name = "BYTES")]
     log_bytes_max: Option<u64>,
     /// How old kept entries of the log get [default: 86400]

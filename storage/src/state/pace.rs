@@ -14,6 +14,9 @@ use std::time::{Duration, Instant};
 use rocksdb::compaction_filter::{CompactionFilter, Decision};
 use rocksdb::compaction_filter_factory::{CompactionFilterContext, CompactionFilterFactory};
 
+/// What RocksDB calls it in its files of options.
+const NAME: &CStr = c"quorate.pace";
+
 /// So many tables of the youngest level make RocksDB compact them.
 pub(super) const COMPACT_FROM: u64 = 8;
 /// Parts of rest to one part of work, while there are fewer tables than that: the further a compaction falls behind what is
@@ -125,7 +128,7 @@ impl CompactionFilterFactory for Pace {
     }
 
     fn name(&self) -> &CStr {
-        c"quorate.pace"
+        NAME
     }
 }
 
@@ -161,7 +164,7 @@ impl CompactionFilter for Paced {
     }
 
     fn name(&self) -> &CStr {
-        c"quorate.pace"
+        NAME
     }
 }
 

@@ -19,6 +19,7 @@ use rocksdb::{BottommostLevelCompaction, Cache, CompactOptions, DB, Range, ReadO
 
 use super::deleted::{DeletedRanges, WORTHWHILE_BYTES};
 use super::hash::{self, StateHash};
+use super::options::WRITE_BUFFER_BYTES_MAX;
 use super::pace::Load;
 use super::pointer::Pointer;
 use super::rocks_options::{copy_options, db_options, read_options};
@@ -84,6 +85,9 @@ impl Drop for Removal {
 impl RocksState {
     /// Opens or makes the state below `dir`, and removes what an interrupted installation has left.
     /// `on_fatal` is called at most once, when a write or a sync has failed.
+    ///
+    /// # Panics
+    /// If the write buffers are larger than they may be.
     pub fn open(dir: &Path, options: StateOptions, on_fatal: FatalHook) -> Result<RocksState, OpenError> {
         let during = |what: &str| {
             let what = format!("{what} {}", dir.display());
@@ -99,6 +103,11 @@ impl RocksState {
                 "it has generations but no POINTER",
             ));
         }
+        assert!(
+            options.write_buffer_bytes <= WRITE_BUFFER_BYTES_MAX,
+            "the trail does not reach over write buffers of {} bytes",
+            options.write_buffer_bytes
+        );
         let options = StateOptions {
             write_buffer_bytes: uneven(options.write_buffer_bytes, &mut rand::rng()),
             ..options
@@ -306,8 +315,8 @@ fn hash_of(snapshot: &Snapshot<'_>) -> Result<u128, Fatal> {
     Ok(hash.finish())
 }
 
-/// A link to a table of the state, which RocksDB has synced before it took it into use. A checkpoint has hundreds of them, and
-/// syncing them all again would make the log's fsyncs wait.
+/// A link to a table of the state, which RocksDB has synced before it took it into use. A large state has many of
+/// them, and syncing all of them again would make the log's fsyncs wait.
 fn is_table_in_use(file: &DirEntry) -> io::Result<bool> {
     let is_table = Path::new(&file.file_name())
         .extension()
