@@ -19,6 +19,7 @@ pub mod descriptors;
 pub mod disk;
 pub mod expiry;
 pub mod failover;
+pub mod gathering;
 mod heap;
 pub mod join;
 pub mod leadership;

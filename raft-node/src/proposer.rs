@@ -17,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::clock::Clock;
+use crate::gathering::Gathering;
 use crate::metrics::ProposalMetrics;
 use crate::node::Raft;
 use crate::state_machine::AppliedNow;
@@ -212,28 +213,6 @@ impl SharedFlow {
     }
 }
 
-/// How often the proposer lets others run, while each time brings more commands.
-const YIELDS_MAX: u32 = 4;
-
-/// The runtime runs whoever was woken last first: the proposer would come right after the first of many requests that
-/// lie read in their sockets, and propose that one alone. So it lets go before it packs: whatever can run runs, and
-/// what is proposed meanwhile goes along. No timer: where nobody else has work this takes microseconds.
-#[derive(Debug, Default)]
-struct Gathering {
-    yields: u32,
-    seen: usize,
-}
-
-impl Gathering {
-    /// After a yield: whether another may bring more.
-    fn goes_on(&mut self, waiting: usize) -> bool {
-        let grew = waiting > self.seen;
-        self.yields += 1;
-        self.seen = waiting;
-        grew && self.yields < YIELDS_MAX && waiting < PACK_COMMANDS_MAX
-    }
-}
-
 struct Pump<S: StateStore> {
     raft: Raft<S>,
     flow: SharedFlow,
@@ -263,7 +242,7 @@ impl<S: StateStore> Pump<S> {
                     self.set_head(Some(first));
                 }
                 () = tokio::task::yield_now(), if may_pack => {
-                    if gathering.goes_on(self.waiting.len()) {
+                    if gathering.goes_on(self.waiting.len(), PACK_COMMANDS_MAX) {
                         continue;
                     }
                     gathering = Gathering::default();

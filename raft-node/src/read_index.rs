@@ -12,6 +12,7 @@ use quorate_storage::FatalHook;
 use quorate_storage::log::LogId;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::gathering::Gathering;
 use crate::tasks::spawn_vital;
 
 /// Reads that wait for the round after the one in flight. Beyond it they are refused with 429.
@@ -59,8 +60,17 @@ impl ReadIndex {
 
 async fn run_rounds(mut waiting: mpsc::Receiver<oneshot::Sender<Answer>>, round: Round) {
     let mut readers = Vec::new();
-    // Taking all that wait before the round begins is what makes sharing it safe.
-    while waiting.recv_many(&mut readers, QUEUE_READS_MAX).await > 0 {
+    while let Some(first) = waiting.recv().await {
+        readers.push(first);
+        let mut gathering = Gathering::default();
+        loop {
+            tokio::task::yield_now().await;
+            if !gathering.goes_on(waiting.len(), QUEUE_READS_MAX) {
+                break;
+            }
+        }
+        // Taking all that wait before the round begins is what makes sharing it safe.
+        readers.extend(std::iter::from_fn(|| waiting.try_recv().ok()));
         let answer = match tokio::time::timeout(ROUND_TIMEOUT, round()).await {
             Ok(Ok(log_id)) => Ok(log_id),
             Ok(Err(reason)) => Err(ReadIndexError::NotConfirmed(reason)),
