@@ -80,7 +80,7 @@ impl Node {
             members,
             stage,
             speed: Arc::default(),
-            wall: WallClock::default(),
+            wall: WallClock::of(id, seed),
             identity: Arc::default(),
             runs: AtomicU64::new(0),
             disk: Mutex::new(Disk::empty()),
