@@ -7,7 +7,7 @@ use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
-use quorate_storage::log::{Done, LogStore};
+use quorate_storage::log::{self, Done, LogStore};
 use tokio::sync::oneshot;
 
 use crate::membership::{to_entry, to_record};
@@ -17,8 +17,8 @@ use crate::types::{Entry, LogId, TypeConfig, Vote, to_raft_log_id, to_raft_vote,
 /// and travel within the append time-out.
 const READ_BYTES_MAX: usize = 2 << 20;
 
-/// Makes durable what the entries that are about to go have become.
-pub type SyncState = Arc<dyn Fn() -> io::Result<()> + Send + Sync>;
+/// Makes durable what the entries up to this one, which are about to go, have become.
+pub type SyncState = Arc<dyn Fn(log::LogId) -> io::Result<()> + Send + Sync>;
 
 #[derive(Clone)]
 pub struct RaftLog<L> {
@@ -123,9 +123,10 @@ impl<L: LogStore> RaftLogStorage<TypeConfig> for RaftLog<L> {
 
     async fn purge(&mut self, log_id: LogId) -> io::Result<()> {
         // Whoever wants the purge, it never comes before the state is on disk: after a crash nothing else
-        // could make it again. Almost always there is little left to sync (see `compaction`).
-        (self.sync_state)()?;
-        self.log.purge(to_stored_log_id(log_id), ignore());
+        // could make it again. Almost always nothing is left to sync (see `compaction`): openraft's core waits here.
+        let upto = to_stored_log_id(log_id);
+        (self.sync_state)(upto)?;
+        self.log.purge(upto, ignore());
         Ok(())
     }
 }

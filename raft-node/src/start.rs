@@ -115,7 +115,10 @@ pub async fn start<L: LogStore, S: StateStore>(
     let (removed, hashes) = (machine.removed(), machine.hashes());
     let sync_state = {
         let state = state.clone();
-        move || state.sync().map_err(std::io::Error::other)
+        move |upto| match state.durable() < Some(upto) {
+            true => state.sync().map_err(std::io::Error::other),
+            false => Ok(()),
+        }
     };
     let raft = Raft::new(
         config.id,

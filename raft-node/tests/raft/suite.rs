@@ -56,7 +56,7 @@ impl StoreBuilder<TypeConfig, RaftLog<RocksLog>, Machine<RocksState>, TempDir> f
         let log = RocksLog::open(&dir.path().join("log"), LogOptions::default(), panic_on_fatal()).unwrap();
         let state = RocksState::open(&dir.path().join("state"), StateOptions::default(), panic_on_fatal()).unwrap();
         let machine = machine(dir.path(), state);
-        Ok((dir, RaftLog::new(log, Arc::new(|| Ok(()))), machine))
+        Ok((dir, RaftLog::new(log, Arc::new(|_| Ok(()))), machine))
     }
 }
 
@@ -67,7 +67,7 @@ impl StoreBuilder<TypeConfig, RaftLog<MemoryLog>, Machine<MemoryState>, TempDir>
         let dir = tempfile::tempdir().unwrap();
         let log = MemoryLog::new();
         let machine = machine(dir.path(), MemoryState::new());
-        Ok((dir, RaftLog::new(log, Arc::new(|| Ok(()))), machine))
+        Ok((dir, RaftLog::new(log, Arc::new(|_| Ok(()))), machine))
     }
 }
 

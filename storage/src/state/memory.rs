@@ -139,6 +139,10 @@ impl StateStore for MemoryState {
         Ok(())
     }
 
+    fn durable(&self) -> Option<LogId> {
+        self.shared().durable.applied.last
+    }
+
     fn checkpoint(&self, dir: &Path) -> Result<Applied, Fatal> {
         let image = self.shared().readable.clone();
         save(dir, &image).map_err(|error| Fatal::Io(format!("checkpoint to {}: {error}", dir.display())))?;

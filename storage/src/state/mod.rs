@@ -7,16 +7,15 @@
 mod applied;
 mod deleted;
 mod hash;
-mod hole;
 mod memory;
 mod options;
 mod pace;
 mod pointer;
 mod rocks;
 mod rocks_options;
+mod stall;
 #[cfg(test)]
 mod suite;
-mod trail;
 
 use std::path::Path;
 
@@ -57,11 +56,14 @@ pub trait StateStore: Clone + Send + Sync + 'static {
     /// or by nothing but a log that was lost.
     fn installed(&self) -> Option<LogId>;
 
-    /// All changes, in order, with `applied`: all or nothing, not synced.
+    /// All changes, in order, with `applied`: all or nothing. Not durable: a crash may take the last writes away.
     fn write(&self, changes: Vec<Change>, applied: &Applied) -> Result<(), Fatal>;
 
-    /// Makes all earlier writes durable.
+    /// Makes all earlier writes durable. Takes up to some tenths of a second: call it from a thread that may block.
     fn sync(&self) -> Result<(), Fatal>;
+
+    /// What was applied up to here survives a crash, and perhaps more. Takes no time.
+    fn durable(&self) -> Option<LogId>;
 
     /// Makes a durable, complete copy in `dir`, which must not exist and must be on the same file
     /// system; tells what it contains. Writes go on meanwhile, so that this may be later than what

@@ -1,8 +1,5 @@
 //! What can be set about a state on disk, and what it counts.
 
-/// The most that [`StateOptions::write_buffer_bytes`] may be.
-pub(super) const WRITE_BUFFER_BYTES_MAX: usize = 28 << 20;
-
 /// The defaults are for a node that shares a small machine: together with the log's they stay below
 /// the 300 MB that a node with a million messages may take.
 #[derive(Debug, Clone)]
@@ -11,7 +8,7 @@ pub struct StateOptions {
     /// reading takes. Enough for the recent pages of the busy rooms; the rest is in the kernel's cache.
     pub block_cache_bytes: usize,
     /// RocksDB's memtable, or up to a quarter less; one or two of them take memory, four if the disk is behind. Smaller ones mean more
-    /// compaction, larger ones a longer recovery at start (some 100 MB/s), and the trail of writes does not reach over larger ones.
+    /// compaction, larger ones a longer recovery after a crash: what is in them only is applied again from the Raft log.
     pub write_buffer_bytes: usize,
     /// Flushes and compactions at a time: with two cores, more would take them from the writers.
     pub background_jobs: i32,
@@ -21,7 +18,7 @@ impl Default for StateOptions {
     fn default() -> Self {
         Self {
             block_cache_bytes: 48 << 20,
-            write_buffer_bytes: WRITE_BUFFER_BYTES_MAX,
+            write_buffer_bytes: 28 << 20,
             background_jobs: 2,
         }
     }

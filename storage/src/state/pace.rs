@@ -2,7 +2,7 @@
 //!
 //! A compaction takes a core for seconds, and the nodes of a cluster hold the same rows, so they tend to compact at the
 //! same time. Under load it rests for most of the time, so that whoever answers requests finds a core free, and the
-//! work is spread over the time in which its rows were written. RocksDB's own bound, of bytes a second, is either too low
+//! work is spread over the time in which its rows were written, or read. RocksDB's own bound, of bytes a second, is either too low
 //! for a burst or too high to matter; but it shows each row that it compacts to a filter. This one keeps them all, and
 //! takes its time. (Rows that are deleted, or written anew since, it does not see: they are dropped without a rest.)
 
@@ -26,7 +26,7 @@ const RESTS: [(u64, u32); 4] = [(11, 7), (14, 3), (17, 2), (20, 1)];
 pub(super) const SLOW_DOWN_FROM: u64 = 28;
 pub(super) const STOP_AT: u64 = 44;
 
-/// Nothing written for so long: nobody is in a hurry, so a compaction need not wait.
+/// Nothing read or written for so long: nobody is in a hurry, so a compaction need not wait.
 const QUIET: Duration = Duration::from_millis(100);
 /// The shortest piece of work between two rests: long against a switch of threads, short against an fsync and a round
 /// trip, which is what a request waits for anyway.
@@ -38,13 +38,13 @@ const REST_MAX: Duration = Duration::from_millis(20);
 const ROWS_BETWEEN_LOOKS: usize = 128;
 const BYTES_BETWEEN_LOOKS: usize = 64 << 10;
 
-/// How much is written, as those who write tell.
+/// How much the state is asked for, as those who read and write tell.
 #[derive(Debug)]
 pub(super) struct Load {
     began: Instant,
-    /// Since `began`, of the last write.
-    last_write_us: AtomicU64,
-    /// Tables of the youngest level at some write of the last [`QUIET`].
+    /// Since `began`, of the last read or write.
+    last_use_us: AtomicU64,
+    /// Tables of the youngest level at some use of the last [`QUIET`].
     young_tables: AtomicU64,
     counted_us: AtomicU64,
     /// Those who wait for a compaction now.
@@ -55,8 +55,8 @@ impl Load {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
             began: Instant::now(),
-            // As if nothing had been written for long.
-            last_write_us: AtomicU64::new(0),
+            // As if nobody had come for long.
+            last_use_us: AtomicU64::new(0),
             young_tables: AtomicU64::new(0),
             counted_us: AtomicU64::new(0),
             waiters: AtomicUsize::new(0),
@@ -69,10 +69,10 @@ impl Load {
         Hurry(self)
     }
 
-    /// Something was written. Counting the tables takes a lock of RocksDB's, so it is done now and then.
-    pub(super) fn written(&self, young_tables: impl FnOnce() -> u64) {
+    /// Something is read, or was written. Counting the tables takes a lock of RocksDB's, so it is done now and then.
+    pub(super) fn used(&self, young_tables: impl FnOnce() -> u64) {
         let now_us = self.us_at(Instant::now());
-        self.last_write_us.store(now_us, Ordering::Relaxed);
+        self.last_use_us.store(now_us, Ordering::Relaxed);
         let counted_us = self.counted_us.load(Ordering::Relaxed);
         if now_us.saturating_sub(counted_us) >= QUIET.as_micros() as u64 {
             self.counted_us.store(now_us, Ordering::Relaxed);
@@ -81,15 +81,13 @@ impl Load {
     }
 
     #[cfg(test)]
-    pub(super) fn has_been_written_to(&self) -> bool {
-        self.last_write_us.load(Ordering::Relaxed) > 0
+    pub(super) fn is_in_use(&self) -> bool {
+        self.last_use_us.load(Ordering::Relaxed) > 0
     }
 
     /// Parts of rest to one part of work.
     fn rest(&self, now: Instant) -> u32 {
-        let quiet_us = self
-            .us_at(now)
-            .saturating_sub(self.last_write_us.load(Ordering::Relaxed));
+        let quiet_us = self.us_at(now).saturating_sub(self.last_use_us.load(Ordering::Relaxed));
         if quiet_us > QUIET.as_micros() as u64 || self.waiters.load(Ordering::Relaxed) > 0 {
             return 0;
         }
@@ -172,12 +170,12 @@ impl CompactionFilter for Paced {
 mod tests {
     use super::*;
 
-    /// Written to at this moment, when there were so many tables.
+    /// In use at this moment, when there were so many tables.
     fn load(young_tables: u64) -> (Arc<Load>, Instant) {
         let load = Load::new();
         load.young_tables.store(young_tables, Ordering::Relaxed);
         let now = load.began + Duration::from_secs(5);
-        load.last_write_us.store(load.us_at(now), Ordering::Relaxed);
+        load.last_use_us.store(load.us_at(now), Ordering::Relaxed);
         (load, now)
     }
 
@@ -204,11 +202,11 @@ mod tests {
     }
 
     #[test]
-    fn when_nothing_is_written_it_does_not_rest() {
+    fn when_nobody_comes_it_does_not_rest() {
         let (load, now) = load(COMPACT_FROM);
         assert_eq!(load.rest(now + QUIET), 7);
         assert_eq!(load.rest(now + QUIET + Duration::from_millis(1)), 0);
-        assert_eq!(Load::new().rest(now), 0, "nor before the first write");
+        assert_eq!(Load::new().rest(now), 0, "nor before the first one");
     }
 
     #[test]
@@ -235,7 +233,7 @@ mod tests {
     #[test]
     fn large_rows_and_many_rows_make_it_look_at_the_clock() {
         let (load, _) = load(COMPACT_FROM);
-        load.last_write_us.store(u64::MAX, Ordering::Relaxed);
+        load.last_use_us.store(u64::MAX, Ordering::Relaxed);
         for (rows, value) in [(ROWS_BETWEEN_LOOKS, &[][..]), (1, &[0; BYTES_BETWEEN_LOOKS])] {
             let mut paced = paced(
                 &load,
@@ -254,7 +252,7 @@ mod tests {
     fn tables_are_counted_now_and_then() {
         let load = Load::new();
         load.counted_us.store(load.us_at(Instant::now()), Ordering::Relaxed);
-        load.written(|| unreachable!("counted a moment ago"));
+        load.used(|| unreachable!("counted a moment ago"));
         load.counted_us.store(0, Ordering::Relaxed);
         let long_ago = load
             .began
@@ -264,7 +262,7 @@ mod tests {
             began: long_ago,
             ..Arc::into_inner(load).unwrap()
         };
-        load.written(|| 9);
+        load.used(|| 9);
         assert_eq!(load.young_tables.load(Ordering::Relaxed), 9);
     }
 }

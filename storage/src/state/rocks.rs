@@ -1,8 +1,13 @@
 //! The state on a disk.
 //!
-//! RocksDB checks the checksum of every block that it reads (`verify_checksums`) and of every record
-//! of its log; a damaged value is an error and never a wrong answer. How its tables lie on the disk:
-//! [`super::rocks_options`].
+//! What is written is in memory until a memtable is full, and in tables from then on: there is no log of RocksDB's beside
+//! Raft's, which is synced before anything is applied. A crash takes away what was in memory only. Memtables
+//! become tables in the order in which they were filled, a write is in one of them, and a table counts once it is synced,
+//! so what is left is what the state was after some write; the Raft log has the rest, because it is purged
+//! only after [`StateStore::sync`].
+//!
+//! RocksDB checks the checksum of every block that it reads (`verify_checksums`); a damaged value is an error and never a
+//! wrong answer. How its tables lie on the disk: [`super::rocks_options`].
 
 use std::fs::DirEntry;
 use std::io;
@@ -19,12 +24,11 @@ use rocksdb::{BottommostLevelCompaction, Cache, CompactOptions, DB, Range, ReadO
 
 use super::deleted::{DeletedRanges, WORTHWHILE_BYTES};
 use super::hash::{self, StateHash};
-use super::options::WRITE_BUFFER_BYTES_MAX;
 use super::pace::Load;
 use super::pointer::Pointer;
 use super::rocks_options::{copy_options, db_options, read_options};
 use super::{
-    Applied, HashLater, StateOptions, StateStats, StateStore, USER_KEYS_FROM, applied, hole, refuse_reserved, trail,
+    Applied, HashLater, StateOptions, StateStats, StateStore, USER_KEYS_FROM, applied, refuse_reserved, stall,
 };
 use crate::error::{FatalHook, OpenError};
 use crate::framing;
@@ -59,8 +63,8 @@ struct Generation {
     /// Before `removal`: fields are dropped in this order.
     db: DB,
     pointer: Pointer,
-    /// See [`trail`]. Only changed while `changing` is held.
-    last_write: AtomicU64,
+    /// What was applied up to here is in tables. Held for an assignment.
+    durable: Mutex<Option<LogId>>,
     /// Held for as short as a few ranges are copied. Those of before a restart are not known.
     deleted: Mutex<DeletedRanges>,
     removal: Removal,
@@ -85,9 +89,6 @@ impl Drop for Removal {
 impl RocksState {
     /// Opens or makes the state below `dir`, and removes what an interrupted installation has left.
     /// `on_fatal` is called at most once, when a write or a sync has failed.
-    ///
-    /// # Panics
-    /// If the write buffers are larger than they may be.
     pub fn open(dir: &Path, options: StateOptions, on_fatal: FatalHook) -> Result<RocksState, OpenError> {
         let during = |what: &str| {
             let what = format!("{what} {}", dir.display());
@@ -103,11 +104,6 @@ impl RocksState {
                 "it has generations but no POINTER",
             ));
         }
-        assert!(
-            options.write_buffer_bytes <= WRITE_BUFFER_BYTES_MAX,
-            "the trail does not reach over write buffers of {} bytes",
-            options.write_buffer_bytes
-        );
         let options = StateOptions {
             write_buffer_bytes: uneven(options.write_buffer_bytes, &mut rand::rng()),
             ..options
@@ -119,7 +115,6 @@ impl RocksState {
         let generation_dir = pointer.dir(dir);
         if found.is_some() {
             framing::check(&generation_dir)?;
-            hole::cut_back(&generation_dir, &copy_options())?;
         }
         let db = DB::open(&db_options, &generation_dir).map_err(|error| OpenError::rocks(&generation_dir, error))?;
         if found.is_none() {
@@ -128,9 +123,9 @@ impl RocksState {
             pointer.save(dir).map_err(during("write the pointer of"))?;
         }
         pointer.clean(dir).map_err(during("clean"))?;
-        let (_, last_write) = inspect(&db)
+        let applied = read_applied(&db)
             .map_err(|error| OpenError::corrupt(format!("the state in {}", generation_dir.display()), error))?;
-        let generation = Arc::new(Generation::new(db, pointer, last_write, generation_dir));
+        let generation = Arc::new(Generation::new(db, pointer, applied.last, generation_dir));
         Ok(RocksState {
             shared: Arc::new(Shared {
                 state_dir: dir.to_owned(),
@@ -151,8 +146,7 @@ impl RocksState {
         let property = |name: &str| current.db.property_int_value(name).ok().flatten().unwrap_or(0);
         StateStats {
             disk_bytes: small_file::tree_bytes(&self.shared.state_dir),
-            keys: property("rocksdb.estimate-num-keys")
-                .saturating_sub(trail::rows(current.last_write.load(Ordering::Relaxed))),
+            keys: property("rocksdb.estimate-num-keys"),
             memtable_bytes: property("rocksdb.cur-size-all-mem-tables"),
             block_cache_bytes: self.shared.block_cache.get_usage() as u64,
             writes: self.shared.writes.load(Ordering::Relaxed),
@@ -189,6 +183,7 @@ impl RocksState {
 impl StateStore for RocksState {
     fn read<R>(&self, f: impl FnOnce(&dyn View) -> R) -> R {
         let current = self.current();
+        self.shared.load.used(|| current.young_tables());
         f(&SnapshotView::new(&current.db))
     }
 
@@ -203,26 +198,28 @@ impl StateStore for RocksState {
     fn write(&self, changes: Vec<Change>, applied: &Applied) -> Result<(), Fatal> {
         self.refuse_after_failure()?;
         refuse_reserved(&changes)?;
-        let mut batch = batch_of(&changes, applied);
         let changing = self.shared.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let current = self.current();
-        let number = current.last_write.load(Ordering::Relaxed) + 1;
-        trail::mark(&mut batch, number);
-        current.db.write(batch).map_err(|error| self.fail("write", &error))?;
-        current.last_write.store(number, Ordering::Relaxed);
+        stall::write(&current.db, || batch_of(&changes, applied)).map_err(|error| self.fail("write", &error))?;
         current.remember_deleted(changes);
         drop(changing);
-        self.shared.load.written(|| current.young_tables());
+        self.shared.load.used(|| current.young_tables());
         self.shared.writes.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
     fn sync(&self) -> Result<(), Fatal> {
         self.refuse_after_failure()?;
-        self.current()
-            .db
-            .flush_wal(true)
-            .map_err(|error| self.fail("sync", &error))
+        let current = self.current();
+        let applied = current.applied()?.last;
+        current.db.flush().map_err(|error| self.fail("sync", &error))?;
+        let mut durable = current.durable.lock().unwrap_or_else(PoisonError::into_inner);
+        *durable = applied.max(*durable);
+        Ok(())
+    }
+
+    fn durable(&self) -> Option<LogId> {
+        *self.current().durable.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn checkpoint(&self, dir: &Path) -> Result<Applied, Fatal> {
@@ -236,14 +233,12 @@ impl StateStore for RocksState {
         let _cleanup = RemoveOnDrop(&partial);
         let current = self.current();
         let checkpoint = Checkpoint::new(&current.db).map_err(|error| failed(&error))?;
-        // Always flushes first (any other log size than 0 never does, see OPENRAFT.md, trap 19), and
-        // then takes along what was written to RocksDB's log meanwhile.
+        // Flushes first (any other log size than 0 never does), so that it has at least what was written until now.
         checkpoint.create_checkpoint(&partial).map_err(|error| failed(&error))?;
-        // Opening it writes that log into tables too: from then on the copy cannot change, and what it
-        // says it contains is what it contains.
+        // What was written since it was asked for may be in it as well: it knows itself.
         let applied = {
             let db = DB::open(&copy_options(), &partial).map_err(|error| failed(&error))?;
-            inspect(&db).map_err(|error| failed(&error))?.0
+            read_applied(&db).map_err(|error| failed(&error))?
         };
         small_file::sync_tree_except(&partial, is_table_in_use).map_err(|error| failed(&error))?;
         std::fs::rename(&partial, dir).map_err(|error| failed(&error))?;
@@ -256,9 +251,9 @@ impl StateStore for RocksState {
         let failed = |error: &dyn std::fmt::Display| Fatal::Io(format!("install {}: {error}", dir.display()));
         let state_dir = &self.shared.state_dir;
         // Checked before anything is touched: a directory that is no checkpoint stays where it is.
-        let (applied, last_write) = {
+        let applied = {
             let db = DB::open(&copy_options(), dir).map_err(|error| failed(&error))?;
-            inspect(&db).map_err(|error| failed(&error))?
+            read_applied(&db).map_err(|error| failed(&error))?
         };
         small_file::sync_tree(dir).map_err(|error| failed(&error))?;
 
@@ -277,7 +272,7 @@ impl StateStore for RocksState {
         let db = DB::open(&db_options, &generation_dir).map_err(|error| failed(&error))?;
         pointer.save(state_dir).map_err(|error| failed(&error))?;
 
-        let new = Arc::new(Generation::new(db, pointer, last_write, generation_dir));
+        let new = Arc::new(Generation::new(db, pointer, applied.last, generation_dir));
         *self.shared.current.write().unwrap_or_else(PoisonError::into_inner) = new;
         old.removal.replaced.store(true, Ordering::Release);
         Ok(applied)
@@ -336,11 +331,12 @@ impl Drop for RemoveOnDrop<'_> {
 }
 
 impl Generation {
-    fn new(db: DB, pointer: Pointer, last_write: u64, dir: PathBuf) -> Self {
+    /// One that was just opened: all that it has is in tables.
+    fn new(db: DB, pointer: Pointer, durable: Option<LogId>, dir: PathBuf) -> Self {
         Self {
             db,
             pointer,
-            last_write: AtomicU64::new(last_write),
+            durable: Mutex::new(durable),
             deleted: Mutex::default(),
             removal: Removal {
                 dir,
@@ -406,12 +402,12 @@ fn uneven(bytes: usize, dice: &mut impl Rng) -> usize {
 /// A new state says that nothing was applied, so that one which says nothing is damaged.
 fn begin(db: &DB) -> Result<(), rocksdb::Error> {
     if db.get(applied::KEY)?.is_none() {
-        db.put(applied::KEY, applied::encode(&Applied::default()))?;
+        stall::write(db, || batch_of(&[], &Applied::default()))?;
     }
-    db.flush_wal(true)
+    db.flush()
 }
 
-/// One write without its mark in the trail.
+/// One write.
 fn batch_of(changes: &[Change], applied: &Applied) -> WriteBatch {
     // Of one change, beside its key and value: a tag and two lengths. A batch that grows is copied several times.
     const OVERHEAD_BYTES: usize = 16;
@@ -433,12 +429,6 @@ fn batch_of(changes: &[Change], applied: &Applied) -> WriteBatch {
     }
     batch.put(applied::KEY, applied::encode(applied));
     batch
-}
-
-/// What a database says of itself, once it is sure that it has all that it says: how far it was
-/// applied, and the number of its last write.
-fn inspect(db: &DB) -> Result<(Applied, u64), Fatal> {
-    Ok((read_applied(db)?, trail::last_write(db)?))
 }
 
 fn read_applied(db: &DB) -> Result<Applied, Fatal> {

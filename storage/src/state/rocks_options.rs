@@ -5,9 +5,7 @@
 
 use std::sync::Arc;
 
-use rocksdb::{
-    BlockBasedIndexType, BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, LogLevel, Options, ReadOptions,
-};
+use rocksdb::{BlockBasedIndexType, BlockBasedOptions, Cache, DBCompressionType, LogLevel, Options, ReadOptions};
 
 use super::StateOptions;
 use super::pace::{self, Load, Pace};
@@ -83,9 +81,6 @@ fn compression_of_levels() -> [DBCompressionType; LEVELS as usize] {
 /// What concerns how data lies on disk is the same for all.
 fn base_options() -> Options {
     let mut db = Options::default();
-    // After a crash the state is a prefix of its writes; the Raft log has the rest.
-    db.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
-    db.set_recycle_log_file_num(0);
     db.set_paranoid_checks(true);
     db.set_num_levels(LEVELS);
     // Each level has its own place and size from the beginning. RocksDB's other way begins with the last level alone, so that
@@ -97,8 +92,6 @@ fn base_options() -> Options {
     db.set_compression_options(-14, 1, 0, 0);
     // Written back steadily, so that the log's syncs do not queue behind a large flush.
     db.set_bytes_per_sync(1 << 20);
-    // RocksDB's log too: a file of it that is complete should be on disk before the next one is.
-    db.set_wal_bytes_per_sync(1 << 20);
     db.set_log_level(LogLevel::Warn);
     db.set_keep_log_file_num(2);
     db.set_max_log_file_size(1 << 20);

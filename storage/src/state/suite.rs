@@ -245,6 +245,21 @@ fn a_read_sees_one_moment(state: impl StateStore, _tmp: &Path) {
     assert_eq!(get(&state, "a").as_deref(), Some("299"));
 }
 
+fn what_was_synced_or_installed_is_durable(state: impl StateStore, tmp: &Path) {
+    assert_eq!(state.durable(), None);
+    (1..=3).for_each(|number| state.write(vec![put("a", "1")], &applied(number)).unwrap());
+    assert_eq!(state.durable(), None, "it is in memory");
+    state.sync().unwrap();
+    assert_eq!(state.durable(), Some(id(3)));
+    state.write(vec![put("a", "2")], &applied(4)).unwrap();
+    assert_eq!(state.durable(), Some(id(3)));
+    let dir = tmp.join("checkpoint");
+    state.checkpoint(&dir).unwrap();
+    state.write(vec![put("a", "3")], &applied(5)).unwrap();
+    state.install(&dir).unwrap();
+    assert_eq!(state.durable(), Some(id(4)));
+}
+
 fn a_checkpoint_can_be_installed(state: impl StateStore, tmp: &Path) {
     state.write(vec![put("a", "1"), put("b", "1")], &applied(5)).unwrap();
     let hash = state.state_hash().unwrap();
@@ -368,6 +383,7 @@ on_both!(
     the_hash_speaks_of_keys_and_values_only,
     a_later_hash_is_of_the_moment_when_it_was_asked_for,
     a_read_sees_one_moment,
+    what_was_synced_or_installed_is_durable,
     a_checkpoint_can_be_installed,
     what_is_no_checkpoint_changes_nothing,
     a_checkpoint_under_writes_is_one_moment,
@@ -732,6 +748,7 @@ fn the_space_of_deleted_rooms_comes_back() {
     };
     let state = RocksState::open(&dir.path().join("state"), options, no_failure()).unwrap();
     fill_rooms(&state);
+    state.sync().unwrap();
     let kept = state.read(|view| view.scan(b"room8", b"room9", false, 9999).unwrap());
     assert!(state.stats().disk_bytes > 20_000_000, "{}", state.stats().disk_bytes);
     let rooms = [

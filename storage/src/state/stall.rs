@@ -1,0 +1,92 @@
+//! A write that RocksDB lets wait, because flushes or compactions are behind, by itself on its thread.
+//!
+//! It is made on a thread of the runtime, which has others to serve meanwhile: Raft's heartbeats above all, without which the
+//! node would seem dead. Handing every write to another thread would cost each of them a wake-up, so it is done
+//! only for those that have to wait.
+
+use rocksdb::{DB, Error, ErrorKind, WriteBatch, WriteOptions};
+use tokio::runtime::{Handle, RuntimeFlavor};
+
+/// Writes, and waits if RocksDB wants it. `batch` is asked for a second time then: the first one changed nothing.
+pub(super) fn write(db: &DB, batch: impl Fn() -> WriteBatch) -> Result<(), Error> {
+    let (at_once, patient) = (options(true), options(false));
+    match db.write_opt(batch(), &at_once) {
+        Err(error) if error.kind() == ErrorKind::Incomplete => aside(|| db.write_opt(batch(), &patient)),
+        written => written,
+    }
+}
+
+fn options(at_once: bool) -> WriteOptions {
+    let mut options = WriteOptions::default();
+    // The Raft log has it.
+    options.disable_wal(true);
+    options.set_no_slowdown(at_once);
+    options
+}
+
+/// Does what may take long while another thread goes on with the runtime's other tasks.
+fn aside<R>(work: impl FnOnce() -> R) -> R {
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        // Not on a runtime, or on one that has no other thread.
+        _ => work(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::mpsc;
+
+    use rocksdb::compaction_filter::Decision;
+    use rocksdb::{FlushOptions, Options};
+
+    use super::*;
+
+    /// The compaction that would let the write go on waits for another task of a runtime with one worker.
+    #[test]
+    fn others_go_on_while_a_write_waits() {
+        let dir = tempfile::tempdir().unwrap();
+        let (go_on, wait) = mpsc::channel::<()>();
+        let wait = Mutex::new(wait);
+        let mut db_options = Options::default();
+        db_options.create_if_missing(true);
+        db_options.set_level_zero_file_num_compaction_trigger(2);
+        db_options.set_level_zero_slowdown_writes_trigger(2);
+        db_options.set_level_zero_stop_writes_trigger(2);
+        db_options.set_compaction_filter("waits", move |_, _, _| {
+            // When the sender is gone it goes on as well.
+            let _ = wait.lock().unwrap().recv();
+            Decision::Keep
+        });
+        let db = DB::open(&db_options, dir.path()).unwrap();
+        let row = |value: &'static str| {
+            move || {
+                let mut batch = WriteBatch::default();
+                batch.put("key", value);
+                batch
+            }
+        };
+        let mut flush = FlushOptions::default();
+        flush.set_wait(true);
+        for value in ["first", "second"] {
+            write(&db, row(value)).unwrap();
+            db.flush_opt(&flush).unwrap();
+        }
+        let refused = db.write_opt(row("third")(), &options(true)).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Incomplete);
+
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .build()
+            .unwrap();
+        let db = std::sync::Arc::new(db);
+        let writer = runtime.spawn({
+            let db = db.clone();
+            async move { write(&db, row("third")) }
+        });
+        runtime.spawn(async move { drop(go_on) });
+        runtime.block_on(writer).unwrap().unwrap();
+        assert_eq!(db.get("key").unwrap().unwrap(), b"third");
+    }
+}
