@@ -1,6 +1,6 @@
 //! Measures what sending and paging cost as rooms grow and become many, for docs/PERFORMANCE.md: the same requests in
-//! a store with one room of a thousand messages, with one room of ten million, and with ten thousand rooms of a
-//! thousand each; then by members and by size. Also disk, memory, restart and catching up. What it prints is Markdown.
+//! a store with one room of ten million messages, then in one of ten thousand rooms of a thousand each, in turn with one of a
+//! single room of a thousand; and by members and by size. Also disk, memory, restart and catching up. What it prints is Markdown.
 //!
 //! ```text
 //! cargo run --release --locked -p quorate-torture --example growth
@@ -11,6 +11,7 @@
 //! 10,000,000 if it is not set; QUORATE_NODES that of the nodes, 3 or 5. No figure is extrapolated.
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -29,8 +30,9 @@ const SMALL: usize = 1000;
 const BATCH: usize = 1000;
 /// Batches under way while a store is filled.
 const FILLERS: usize = 8;
-/// Requests of each kind, one at a time.
+/// Requests of each kind, one at a time, and in how many rounds two stores are asked in turn.
 const REQUESTS: usize = 400;
+const ROUNDS: usize = 10;
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(120);
 const MEMBERS: [usize; 3] = [1, 100, 10_000];
 const TEXT_BYTES: [usize; 4] = [16, 256, 4096, 65_536];
@@ -55,48 +57,88 @@ async fn main() -> Result<()> {
     );
     println!("Messages: {name}, from {} lines.\n", texts.len());
 
-    let small = ["small".to_owned()];
-    let cluster = start(nodes).await?;
-    fill(&cluster, &texts, &small, SMALL).await?;
-    let before = Times::of(&cluster, &small).await?;
-    members(&cluster).await?;
-    text_sizes(&cluster).await?;
-    drop(cluster);
+    let small = Store::start(nodes, vec!["small".to_owned()]).await?;
+    fill(&small, &texts, SMALL).await?;
+    members(&small.cluster).await?;
+    text_sizes(&small.cluster).await?;
 
-    let mut stores = vec![(format!("1 room with {SMALL} messages"), before)];
+    let mut rows = Vec::new();
     for rooms in [1, ROOMS] {
-        let cluster = start(nodes).await?;
-        let names: Vec<String> = (0..rooms).map(|room| format!("room-{room}")).collect();
+        let large = Store::start(nodes, (0..rooms).map(|room| format!("room-{room}")).collect()).await?;
         let begun = Instant::now();
-        let bytes = fill(&cluster, &texts, &names, total / rooms).await?;
-        let store = format!("{rooms} rooms, {} messages", total / rooms * rooms);
+        let bytes = fill(&large, &texts, total / rooms).await?;
+        let name = format!("{rooms} rooms, {} messages", total / rooms * rooms);
         println!(
-            "\n### {store}\n\nFilled with {bytes} bytes of texts in {:.1} s.\n",
+            "\n### {name}\n\nFilled with {bytes} bytes of texts in {:.1} s.\n",
             begun.elapsed().as_secs_f64()
         );
-        stores.push((store, Times::of(&cluster, &names).await?));
-        standing(&cluster, &texts, &names[0], bytes).await?;
+        for (what, call) in KINDS {
+            let [of_small, of_large] = in_turn([&small, &large], call).await?;
+            rows.push(format!(
+                "| {name} | {what} | {of_small:.2} | {of_large:.2} | {:.2} |",
+                of_large / of_small
+            ));
+        }
+        standing(&large, &texts, bytes).await?;
     }
 
     println!(
-        "\n### One request at a time\n\n| store | send ms | to the first | last page ms | to the first | page in the middle ms | to the first |"
+        "\n### One request at a time\n\nIn turn with a store of one room with {SMALL} messages, which has its own nodes.\n"
     );
-    println!("|---|---|---|---|---|---|---|");
-    for (store, times) in &stores {
-        let first = &stores[0].1;
-        let cells = [
-            (times.send, first.send),
-            (times.last_page, first.last_page),
-            (times.middle_page, first.middle_page),
-        ];
-        let cells = cells.map(|(now, first)| format!("{now:.2} | {:.2}", now / first));
-        println!("| {store} | {} |", cells.join(" | "));
-    }
+    println!("| store | request | the small store, ms | this store, ms | ratio |\n|---|---|---|---|---|");
+    rows.iter().for_each(|row| println!("{row}"));
     Ok(())
 }
 
-async fn start(nodes: usize) -> Result<Cluster> {
-    Cluster::options().nodes(nodes as u64).start().await
+/// A cluster and its rooms.
+struct Store {
+    cluster: Cluster,
+    rooms: Vec<String>,
+    /// The seq in the middle of each room, once they are filled.
+    middle: AtomicUsize,
+}
+
+impl Store {
+    async fn start(nodes: usize, rooms: Vec<String>) -> Result<Self> {
+        Ok(Self {
+            cluster: Cluster::options().nodes(nodes as u64).start().await?,
+            rooms,
+            middle: AtomicUsize::new(0),
+        })
+    }
+
+    /// Another one for each number, as long as there are others.
+    fn room(&self, number: usize) -> &str {
+        &self.rooms[number * 7919 % self.rooms.len()]
+    }
+}
+
+type Request = fn(&Store, usize) -> Call;
+
+/// What is measured of a store, by the number of the request.
+const KINDS: [(&str, Request); 3] = [
+    ("send", |store, number| send(store.room(number), &"x".repeat(256))),
+    ("last page", |store, number| {
+        Call::get(format!("{}?limit=50", messages(store.room(number))))
+    }),
+    ("page in the middle", |store, number| {
+        let after = store.middle.load(Ordering::Relaxed);
+        Call::get(format!("{}?limit=50&after={after}", messages(store.room(number))))
+    }),
+];
+
+/// Medians in milliseconds of the stores, which are asked in turn: what a request takes may change by half from one minute to
+/// the next, as the disk does.
+async fn in_turn(stores: [&Store; 2], call: Request) -> Result<[f64; 2]> {
+    let mut times = [Vec::new(), Vec::new()];
+    for round in 0..ROUNDS {
+        for (store, times) in stores.into_iter().zip(&mut times) {
+            let first = round * REQUESTS / ROUNDS;
+            let numbers = first..first + REQUESTS / ROUNDS;
+            times.extend(sample(&store.cluster, numbers, |number| call(store, number)).await?);
+        }
+    }
+    Ok(times.map(median))
 }
 
 fn number(variable: &str, default: usize) -> Result<usize> {
@@ -107,7 +149,9 @@ fn number(variable: &str, default: usize) -> Result<usize> {
 }
 
 /// Makes the rooms and sends so many messages to each, in batches; the bytes of their texts.
-async fn fill(cluster: &Cluster, texts: &[String], rooms: &[String], each: usize) -> Result<usize> {
+async fn fill(store: &Store, texts: &[String], each: usize) -> Result<usize> {
+    let Store { cluster, rooms, middle } = store;
+    middle.store(each / 2, Ordering::Relaxed);
     let leader = cluster.leader().await?;
     let batches = each.div_ceil(BATCH);
     let (next, bytes) = (AtomicUsize::new(0), AtomicUsize::new(0));
@@ -139,47 +183,16 @@ async fn fill(cluster: &Cluster, texts: &[String], rooms: &[String], each: usize
     Ok(bytes.into_inner())
 }
 
-/// Medians in milliseconds, of one request at a time at the leader.
-struct Times {
-    send: f64,
-    last_page: f64,
-    middle_page: f64,
-}
-
-impl Times {
-    async fn of(cluster: &Cluster, rooms: &[String]) -> Result<Self> {
-        let room = |number: usize| &rooms[number * 7919 % rooms.len()];
-        let first = cluster
-            .expect(
-                cluster.leader().await?,
-                Call::get(format!("{}?limit=1", messages(&rooms[0]))),
-                200,
-            )
-            .await?;
-        let middle = first.json()?["last_seq"].as_u64().context("a page has last_seq")? / 2;
-        Ok(Self {
-            send: median(cluster, |number| send(room(number), &"x".repeat(256))).await?,
-            last_page: median(cluster, |number| {
-                Call::get(format!("{}?limit=50", messages(room(number))))
-            })
-            .await?,
-            middle_page: median(cluster, |number| {
-                Call::get(format!("{}?limit=50&after={middle}", messages(room(number))))
-            })
-            .await?,
-        })
-    }
-}
-
 fn send(room: &str, text: &str) -> Call {
     Call::post(messages(room), &json!({ "text": text }))
 }
 
-/// Of the times that the calls take at the leader, the first quarter of them left out.
-async fn median(cluster: &Cluster, call: impl Fn(usize) -> Call) -> Result<f64> {
+/// The milliseconds that the calls take at the leader, one at a time; the first quarter of them left out.
+async fn sample(cluster: &Cluster, numbers: Range<usize>, call: impl Fn(usize) -> Call) -> Result<Vec<f64>> {
     let leader = cluster.leader().await?;
+    let warm_up = numbers.len() / 4;
     let mut times = Vec::new();
-    for number in 0..REQUESTS {
+    for number in numbers {
         let answer = cluster.send(leader, call(number)).await?;
         ensure!(
             matches!(answer.status, 200 | 201),
@@ -187,12 +200,14 @@ async fn median(cluster: &Cluster, call: impl Fn(usize) -> Call) -> Result<f64> 
             answer.status,
             answer.code()
         );
-        if number >= REQUESTS / 4 {
-            times.push(answer.took.as_secs_f64() * 1000.0);
-        }
+        times.push(answer.took.as_secs_f64() * 1000.0);
     }
+    Ok(times.split_off(warm_up))
+}
+
+fn median(mut times: Vec<f64>) -> f64 {
     times.sort_by(f64::total_cmp);
-    Ok(times[times.len() / 2])
+    times[times.len() / 2]
 }
 
 /// Sends of a member to rooms with few and with many members.
@@ -223,7 +238,8 @@ async fn members(cluster: &Cluster) -> Result<()> {
     println!("### By members: sends of a member, one at a time\n\n| members | send ms |\n|---|---|");
     for members in MEMBERS {
         let room = format!("members-{members}");
-        let took = median(cluster, |_| send(&room, &"x".repeat(256)).as_user("user-0")).await?;
+        let call = |_| send(&room, &"x".repeat(256)).as_user("user-0");
+        let took = median(sample(cluster, 0..REQUESTS, call).await?);
         println!("| {members} | {took:.2} |");
     }
     Ok(())
@@ -232,14 +248,15 @@ async fn members(cluster: &Cluster) -> Result<()> {
 async fn text_sizes(cluster: &Cluster) -> Result<()> {
     println!("\n### By size: sends, one at a time\n\n| bytes of text | send ms |\n|---|---|");
     for bytes in TEXT_BYTES {
-        let took = median(cluster, |_| send("small", &"x".repeat(bytes))).await?;
+        let took = median(sample(cluster, 0..REQUESTS, |_| send("small", &"x".repeat(bytes))).await?);
         println!("| {bytes} | {took:.2} |");
     }
     Ok(())
 }
 
 /// Memory, disk, restart and catching up of a store that is full.
-async fn standing(cluster: &Cluster, texts: &[String], room: &str, bytes: usize) -> Result<()> {
+async fn standing(store: &Store, texts: &[String], bytes: usize) -> Result<()> {
+    let cluster = &store.cluster;
     ensure!(snapshots(cluster).await?, "this build takes no snapshots on demand");
     println!("After a snapshot on every node, and the purge of the log that it covers:\n");
     sizes(cluster).await?;
@@ -266,7 +283,7 @@ async fn standing(cluster: &Cluster, texts: &[String], room: &str, bytes: usize)
         println!("| {how} | {:.2} |", back(cluster, follower).await?.as_secs_f64());
     }
     cluster.kill(follower).await?;
-    fill_more(cluster, texts, room).await?;
+    fill_more(cluster, texts, store.room(0)).await?;
     let took = back(cluster, follower).await?;
     println!(
         "| after kill -9, with {MISSED} messages missed, until it has them | {:.2} |",

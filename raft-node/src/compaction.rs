@@ -137,10 +137,8 @@ async fn compact<S: StateStore>(
     purge_upto: Option<u64>,
 ) -> io::Result<()> {
     let began = Instant::now();
+    // It makes the state durable as well, which is what the purged entries were kept for.
     snapshots.prepare().await?;
-    let state = core.state.clone();
-    // The state is what the purged entries were kept for.
-    run_blocking(move || state.sync()).await?;
     let applied = core.applied.borrow().index();
     let mut metrics = core.raft.metrics();
     let before = metrics.borrow_watched().snapshot;

@@ -8,9 +8,11 @@ use std::sync::Arc;
 
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use quorate_storage::log::{self, Done, LogStore};
+use quorate_storage::state::StateStore;
 use tokio::sync::oneshot;
 
 use crate::membership::{to_entry, to_record};
+use crate::tasks::run_blocking;
 use crate::types::{Entry, LogId, TypeConfig, Vote, to_raft_log_id, to_raft_vote, to_stored_log_id, to_stored_vote};
 
 /// One append carries at most this much, so that a follower far behind is fed in pieces that fsync
@@ -19,6 +21,14 @@ const READ_BYTES_MAX: usize = 2 << 20;
 
 /// Makes durable what the entries up to this one, which are about to go, have become.
 pub type SyncState = Arc<dyn Fn(log::LogId) -> io::Result<()> + Send + Sync>;
+
+/// That of this state: it is synced only if it may lack something of them after a crash.
+pub fn sync_upto<S: StateStore>(state: S) -> SyncState {
+    Arc::new(move |upto| match state.durable() < Some(upto) {
+        true => state.sync().map_err(io::Error::other),
+        false => Ok(()),
+    })
+}
 
 #[derive(Clone)]
 pub struct RaftLog<L> {
@@ -125,7 +135,8 @@ impl<L: LogStore> RaftLogStorage<TypeConfig> for RaftLog<L> {
         // Whoever wants the purge, it never comes before the state is on disk: after a crash nothing else
         // could make it again. Almost always nothing is left to sync (see `compaction`): openraft's core waits here.
         let upto = to_stored_log_id(log_id);
-        (self.sync_state)(upto)?;
+        let sync_state = self.sync_state.clone();
+        run_blocking(move || sync_state(upto)).await?;
         self.log.purge(upto, ignore());
         Ok(())
     }
@@ -134,4 +145,63 @@ impl<L: LogStore> RaftLogStorage<TypeConfig> for RaftLog<L> {
 /// For work whose failure ends the process through the log's own fatal hook.
 fn ignore() -> Done {
     Box::new(|_| {})
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_storage::log::MemoryLog;
+    use quorate_storage::state::{Applied, MemoryState};
+
+    use super::*;
+
+    fn id(index: u64) -> log::LogId {
+        log::LogId {
+            term: 1,
+            leader: 1,
+            index,
+        }
+    }
+
+    fn applied(index: u64) -> Applied {
+        Applied {
+            last: Some(id(index)),
+            membership: Vec::new(),
+        }
+    }
+
+    /// A log of the entries 0 to 9, and a state that has applied them, durably up to entry 4.
+    fn half_durable() -> (MemoryLog, MemoryState) {
+        let (log, state) = (MemoryLog::new(), MemoryState::new());
+        let record = |index| log::Record {
+            id: id(index),
+            payload: Vec::new().into(),
+        };
+        log.append((0..10).map(record).collect(), ignore());
+        for index in 0..10 {
+            state.write(Vec::new(), &applied(index)).unwrap();
+            if index == 4 {
+                state.sync().unwrap();
+            }
+        }
+        (log, state)
+    }
+
+    #[tokio::test]
+    async fn entries_go_only_when_what_became_of_them_is_durable() {
+        for (upto, durable) in [(3, 4), (4, 4), (5, 9), (9, 9)] {
+            let (log, state) = half_durable();
+            let mut raft_log = RaftLog::new(log.clone(), sync_upto(state.clone()));
+            raft_log.purge(to_raft_log_id(id(upto))).await.unwrap();
+            assert_eq!(state.durable(), Some(id(durable)), "purged up to {upto}");
+            assert_eq!(log.state().purged, Some(id(upto)));
+        }
+    }
+
+    #[tokio::test]
+    async fn entries_stay_when_it_cannot_be_made_durable() {
+        let (log, _) = half_durable();
+        let mut raft_log = RaftLog::new(log.clone(), Arc::new(|_| Err(io::Error::other("EIO"))));
+        raft_log.purge(to_raft_log_id(id(3))).await.unwrap_err();
+        assert_eq!(log.state().purged, None);
+    }
 }

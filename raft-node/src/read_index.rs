@@ -70,7 +70,7 @@ async fn run_rounds(mut waiting: mpsc::Receiver<oneshot::Sender<Answer>>, round:
             }
         }
         // Taking all that wait before the round begins is what makes sharing it safe.
-        readers.extend(std::iter::from_fn(|| waiting.try_recv().ok()));
+        readers.extend(std::iter::from_fn(|| waiting.try_recv().ok()).take(QUEUE_READS_MAX));
         let answer = match tokio::time::timeout(ROUND_TIMEOUT, round()).await {
             Ok(Ok(log_id)) => Ok(log_id),
             Ok(Err(reason)) => Err(ReadIndexError::NotConfirmed(reason)),

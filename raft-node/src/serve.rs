@@ -112,7 +112,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
     tokio::select! {
         reason = fatal_rx.recv() => {
-            // No clean-up: what is not durable now was never acknowledged.
+            // Nothing is waited for: what is not durable now was never acknowledged. (RocksDB flushes the state when it is closed,
+            // and `end_for_sure` bounds that.)
             bail!(reason.unwrap_or_else(|| "the node stopped for no stated reason".to_owned()));
         }
         ended = &mut http => {
@@ -126,7 +127,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     tokio::select! {
         () = shut_down(&core, &stop_http, &stop_peers, http, drain_timeout) => {}
         Some(reason) = fatal_rx.recv() => bail!(reason),
-        _ = termination() => bail!("ended by a second signal"),
+        _ = termination() => {
+            end_for_sure("ended by a second signal".to_owned());
+            bail!("ended by a second signal");
+        }
     }
     log.close();
     if let Ok(reason) = fatal_rx.try_recv() {

@@ -24,7 +24,7 @@ use crate::expiry::sweep_expired;
 use crate::failover::{Failover, watch_leader};
 use crate::join::join;
 use crate::leadership::LeaderContact;
-use crate::log_store::RaftLog;
+use crate::log_store::{RaftLog, sync_upto};
 use crate::metrics::Metrics;
 use crate::node::{NodeCore, Raft};
 use crate::peers::network::Network;
@@ -113,22 +113,16 @@ pub async fn start<L: LogStore, S: StateStore>(
     let applied = machine.applied_now();
     let next_expiry = machine.next_expiry();
     let (removed, hashes) = (machine.removed(), machine.hashes());
-    let sync_state = {
-        let state = state.clone();
-        move |upto| match state.durable() < Some(upto) {
-            true => state.sync().map_err(std::io::Error::other),
-            false => Ok(()),
-        }
-    };
     let raft = Raft::new(
         config.id,
         raft_config(config)?,
         Network::new(pool.clone()),
-        RaftLog::new(log.clone(), Arc::new(sync_state)),
+        RaftLog::new(log.clone(), sync_upto(state.clone())),
         machine,
     )
     .await
     .context("failed to start the Raft core")?;
+    hashes.open();
     let clock = Clock::new(wall);
     let proposer = Proposer::start(
         raft.clone(),

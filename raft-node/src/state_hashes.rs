@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use quorate_storage::FatalHook;
 use quorate_storage::state::StateStore;
@@ -31,6 +32,7 @@ type Slots = BTreeMap<u64, watch::Receiver<Option<HashResult>>>;
 pub struct StateHashes {
     slots: Arc<watch::Sender<Slots>>,
     turn: Arc<Semaphore>,
+    open: Arc<AtomicBool>,
 }
 
 impl Default for StateHashes {
@@ -38,14 +40,24 @@ impl Default for StateHashes {
         Self {
             slots: Arc::new(watch::Sender::new(Slots::new())),
             turn: Arc::new(Semaphore::new(1)),
+            open: Arc::default(),
         }
     }
 }
 
 impl StateHashes {
+    /// From now on entries are new. Those that a start applies again, because a crash has taken them from the state,
+    /// nobody asks for any more, and a pass over all of the state for each of them would hold up what follows.
+    pub fn open(&self) {
+        self.open.store(true, Ordering::Release);
+    }
+
     /// Called with the state as it is right after entry `index`: what is applied later does not count.
     /// A state that cannot be read is told to `on_fatal`: a node must not go on serving what is damaged.
     pub fn begin<S: StateStore>(&self, state: &S, index: u64, revision: u64, on_fatal: FatalHook) {
+        if !self.open.load(Ordering::Acquire) {
+            return;
+        }
         let (tx, rx) = watch::channel(None);
         self.slots.send_modify(|slots| {
             slots.insert(index, rx);

@@ -93,11 +93,11 @@ fn open_state(dir: &NodeDir) -> Result<RocksState, crate::OpenError> {
 /// What a node leaves behind that has installed a snapshot at 99, purged its log up to `PURGED` and
 /// applied `LAST`. With a restart in between, the log has both tables and RocksDB's log.
 fn make_node(path: &Path, restarted: bool) -> String {
-    make_node_seen(path, restarted, |_| {})
+    make_node_seen(path, restarted, |_, _| {})
 }
 
-/// The same; `look` sees the directory when nothing but the snapshot is in the state.
-fn make_node_seen(path: &Path, restarted: bool, look: impl FnOnce(&NodeDir)) -> String {
+/// The same; `look` sees the directory when nothing but the snapshot, at entry 99, is in the state, and when all is.
+fn make_node_seen(path: &Path, restarted: bool, look: impl Fn(&NodeDir, u64)) -> String {
     let dir = NodeDir::open(path, 1).unwrap();
     dir.set_cluster_id("c1").unwrap();
     let done = || Box::new(|result: std::io::Result<()>| result.unwrap());
@@ -113,13 +113,14 @@ fn make_node_seen(path: &Path, restarted: bool, look: impl FnOnce(&NodeDir)) -> 
     let checkpoint = dir.tmp_dir().join("snapshot");
     state.checkpoint(&checkpoint).unwrap();
     state.install(&checkpoint).unwrap();
-    look(&dir);
+    look(&dir, 99);
     advance(&log, &state, 100..=PURGED);
     state.sync().unwrap();
     log.purge(id(PURGED), done());
     log.save_committed(Some(id(PURGED)));
     if !restarted {
         advance(&log, &state, PURGED + 1..=LAST);
+        look(&dir, LAST);
         return dir.identity().store_id;
     }
     advance(&log, &state, PURGED + 1..=LAST - 20);
@@ -387,12 +388,32 @@ fn damage_to_the_node_s_own_files_is_never_a_wrong_answer() {
     damage_each(|file| !file.contains('/'), &["IDENTITY", "log.mark"]);
 }
 
+/// A process that is killed takes along what its state had in memory.
+#[test]
+fn a_state_that_has_lost_what_was_not_synced_is_rebuilt() {
+    let tmp = tempfile::tempdir().unwrap();
+    let (node, killed) = (tmp.path().join("node"), tmp.path().join("killed"));
+    let store_id = make_node_seen(&node, false, |dir, at| {
+        if at == LAST {
+            copy_tree(&dir.state_dir(), &killed);
+        }
+    });
+    fs::remove_dir_all(node.join("state")).unwrap();
+    fs::rename(killed, node.join("state")).unwrap();
+    assert_eq!(start(&node, &store_id), Found::Behind(Some(PURGED)));
+    assert_eq!(start(&node, &store_id), Found::Complete, "it was closed since");
+}
+
 /// The state is whole, as far as it goes.
 #[test]
 fn a_state_that_has_lost_what_was_synced_is_refused() {
     let tmp = tempfile::tempdir().unwrap();
     let (node, older) = (tmp.path().join("node"), tmp.path().join("older"));
-    let store_id = make_node_seen(&node, false, |dir| copy_tree(&dir.state_dir(), &older));
+    let store_id = make_node_seen(&node, false, |dir, at| {
+        if at == 99 {
+            copy_tree(&dir.state_dir(), &older);
+        }
+    });
     fs::remove_dir_all(node.join("state")).unwrap();
     fs::rename(older, node.join("state")).unwrap();
     for _ in 0..2 {

@@ -127,7 +127,7 @@ impl Victim {
     }
 
     /// Stops the node, so that it has all kinds of files: what it wrote before is in tables since it was
-    /// opened, what it has written since is in RocksDB's logs. Keeps a copy.
+    /// opened, what it has written since is in the log's log of RocksDB. Keeps a copy.
     async fn fresh(&self) {
         if self.cluster.node(self.id).process().runs() {
             self.cluster.kill(self.id).await.unwrap();

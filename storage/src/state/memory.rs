@@ -144,6 +144,7 @@ impl StateStore for MemoryState {
     }
 
     fn checkpoint(&self, dir: &Path) -> Result<Applied, Fatal> {
+        self.alone().sync();
         let image = self.shared().readable.clone();
         save(dir, &image).map_err(|error| Fatal::Io(format!("checkpoint to {}: {error}", dir.display())))?;
         Ok(image.applied)

@@ -59,13 +59,14 @@ pub trait StateStore: Clone + Send + Sync + 'static {
     /// All changes, in order, with `applied`: all or nothing. Not durable: a crash may take the last writes away.
     fn write(&self, changes: Vec<Change>, applied: &Applied) -> Result<(), Fatal>;
 
-    /// Makes all earlier writes durable. Takes up to some tenths of a second: call it from a thread that may block.
+    /// Makes all earlier writes durable. Takes some tenths of a second, and longer where flushes and compactions are behind:
+    /// call it from a thread that may block.
     fn sync(&self) -> Result<(), Fatal>;
 
     /// What was applied up to here survives a crash, and perhaps more. Takes no time.
     fn durable(&self) -> Option<LogId>;
 
-    /// Makes a durable, complete copy in `dir`, which must not exist and must be on the same file
+    /// Makes all earlier writes durable, and a durable, complete copy in `dir`, which must not exist and must be on the same file
     /// system; tells what it contains. Writes go on meanwhile, so that this may be later than what
     /// was applied when it began. Slow: call it off the apply path, from a thread that may block.
     fn checkpoint(&self, dir: &Path) -> Result<Applied, Fatal>;

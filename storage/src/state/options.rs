@@ -28,7 +28,7 @@ impl Default for StateOptions {
 pub struct StateStats {
     /// Bytes of the state's files.
     pub disk_bytes: u64,
-    /// RocksDB's estimate, without the store's own.
+    /// RocksDB's estimate.
     pub keys: u64,
     /// Bytes in memory that were not yet flushed to a table.
     pub memtable_bytes: u64,

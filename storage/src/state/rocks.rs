@@ -213,8 +213,7 @@ impl StateStore for RocksState {
         let current = self.current();
         let applied = current.applied()?.last;
         current.db.flush().map_err(|error| self.fail("sync", &error))?;
-        let mut durable = current.durable.lock().unwrap_or_else(PoisonError::into_inner);
-        *durable = applied.max(*durable);
+        current.is_durable(applied);
         Ok(())
     }
 
@@ -236,13 +235,12 @@ impl StateStore for RocksState {
         // Flushes first (any other log size than 0 never does), so that it has at least what was written until now.
         checkpoint.create_checkpoint(&partial).map_err(|error| failed(&error))?;
         // What was written since it was asked for may be in it as well: it knows itself.
-        let applied = {
-            let db = DB::open(&copy_options(), &partial).map_err(|error| failed(&error))?;
-            read_applied(&db).map_err(|error| failed(&error))?
-        };
+        let applied = read_copy(&partial).map_err(|error| failed(&error))?;
         small_file::sync_tree_except(&partial, is_table_in_use).map_err(|error| failed(&error))?;
         std::fs::rename(&partial, dir).map_err(|error| failed(&error))?;
         small_file::sync_dir(dir.parent().unwrap_or(Path::new("."))).map_err(|error| failed(&error))?;
+        // The tables that it has are those of the state.
+        current.is_durable(applied.last);
         Ok(applied)
     }
 
@@ -251,10 +249,7 @@ impl StateStore for RocksState {
         let failed = |error: &dyn std::fmt::Display| Fatal::Io(format!("install {}: {error}", dir.display()));
         let state_dir = &self.shared.state_dir;
         // Checked before anything is touched: a directory that is no checkpoint stays where it is.
-        let applied = {
-            let db = DB::open(&copy_options(), dir).map_err(|error| failed(&error))?;
-            read_applied(&db).map_err(|error| failed(&error))?
-        };
+        let applied = read_copy(dir).map_err(|error| failed(&error))?;
         small_file::sync_tree(dir).map_err(|error| failed(&error))?;
 
         let _changing = self.shared.changing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -349,6 +344,11 @@ impl Generation {
         read_applied(&self.db)
     }
 
+    fn is_durable(&self, upto: Option<LogId>) {
+        let mut durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
+        *durable = upto.max(*durable);
+    }
+
     fn young_tables(&self) -> u64 {
         let found = self.db.property_value("rocksdb.num-files-at-level0").ok().flatten();
         found.and_then(|number| number.parse().ok()).unwrap_or(0)
@@ -429,6 +429,12 @@ fn batch_of(changes: &[Change], applied: &Applied) -> WriteBatch {
     }
     batch.put(applied::KEY, applied::encode(applied));
     batch
+}
+
+/// What a checkpoint says that it contains. It has tables only, and stays as it is.
+fn read_copy(dir: &Path) -> Result<Applied, Fatal> {
+    let db = DB::open_for_read_only(&copy_options(), dir, false).map_err(|error| fatal(&error))?;
+    read_applied(&db)
 }
 
 fn read_applied(db: &DB) -> Result<Applied, Fatal> {

@@ -56,11 +56,10 @@ pub(super) fn db_options(options: &StateOptions, block_cache: &Cache, load: &Arc
     db
 }
 
-/// For a copy that is opened once, to see what it contains: no compaction starts in it.
+/// For a copy that is opened once, to see what it contains.
 pub(super) fn copy_options() -> Options {
     let mut db = base_options();
     db.create_if_missing(false);
-    db.set_disable_auto_compactions(true);
     db.set_max_open_files(16);
     db
 }

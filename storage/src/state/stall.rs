@@ -37,11 +37,14 @@ fn aside<R>(work: impl FnOnce() -> R) -> R {
 mod tests {
     use std::sync::Mutex;
     use std::sync::mpsc;
+    use std::time::{Duration, Instant};
 
     use rocksdb::compaction_filter::Decision;
     use rocksdb::{FlushOptions, Options};
 
     use super::*;
+
+    const WAIT_MAX: Duration = Duration::from_secs(20);
 
     /// The compaction that would let the write go on waits for another task of a runtime with one worker.
     #[test]
@@ -55,8 +58,8 @@ mod tests {
         db_options.set_level_zero_slowdown_writes_trigger(2);
         db_options.set_level_zero_stop_writes_trigger(2);
         db_options.set_compaction_filter("waits", move |_, _, _| {
-            // When the sender is gone it goes on as well.
-            let _ = wait.lock().unwrap().recv();
+            // When the sender is gone it goes on, and after a while in any case, so that a failure is one and not a hang.
+            let _ = wait.lock().unwrap().recv_timeout(WAIT_MAX);
             Decision::Keep
         });
         let db = DB::open(&db_options, dir.path()).unwrap();
@@ -85,8 +88,10 @@ mod tests {
             let db = db.clone();
             async move { write(&db, row("third")) }
         });
+        let begun = Instant::now();
         runtime.spawn(async move { drop(go_on) });
         runtime.block_on(writer).unwrap().unwrap();
+        assert!(begun.elapsed() < WAIT_MAX, "the other task had to wait for the write");
         assert_eq!(db.get("key").unwrap().unwrap(), b"third");
     }
 }

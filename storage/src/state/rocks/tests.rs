@@ -33,7 +33,8 @@ fn a_crash_leaves_what_was_synced() {
     state.sync().unwrap();
     let hash = state.state_hash().unwrap();
     state.write(vec![row(6)], &applied(6)).unwrap();
-    let left = open(killed(dir.path()).path()).unwrap();
+    let files = killed(dir.path());
+    let left = open(files.path()).unwrap();
     assert_eq!(
         (left.applied().unwrap(), left.state_hash().unwrap()),
         (applied(5), hash)
