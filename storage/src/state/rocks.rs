@@ -213,7 +213,7 @@ impl StateStore for RocksState {
         let current = self.current();
         let applied = current.applied()?.last;
         current.db.flush().map_err(|error| self.fail("sync", &error))?;
-        current.is_durable(applied);
+        current.raise_durable(applied);
         Ok(())
     }
 
@@ -240,7 +240,7 @@ impl StateStore for RocksState {
         std::fs::rename(&partial, dir).map_err(|error| failed(&error))?;
         small_file::sync_dir(dir.parent().unwrap_or(Path::new("."))).map_err(|error| failed(&error))?;
         // The tables that it has are those of the state.
-        current.is_durable(applied.last);
+        current.raise_durable(applied.last);
         Ok(applied)
     }
 
@@ -344,7 +344,7 @@ impl Generation {
         read_applied(&self.db)
     }
 
-    fn is_durable(&self, upto: Option<LogId>) {
+    fn raise_durable(&self, upto: Option<LogId>) {
         let mut durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
         *durable = upto.max(*durable);
     }

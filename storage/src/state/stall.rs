@@ -9,9 +9,8 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 
 /// Writes, and waits if RocksDB wants it. `batch` is asked for a second time then: the first one changed nothing.
 pub(super) fn write(db: &DB, batch: impl Fn() -> WriteBatch) -> Result<(), Error> {
-    let (at_once, patient) = (options(true), options(false));
-    match db.write_opt(batch(), &at_once) {
-        Err(error) if error.kind() == ErrorKind::Incomplete => aside(|| db.write_opt(batch(), &patient)),
+    match db.write_opt(batch(), &options(true)) {
+        Err(error) if error.kind() == ErrorKind::Incomplete => aside(|| db.write_opt(batch(), &options(false))),
         written => written,
     }
 }
