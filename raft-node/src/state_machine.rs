@@ -185,7 +185,7 @@ impl<S: StateStore> Machine<S> {
             }
         }
         let cache = std::mem::take(&mut self.cache);
-        let (outcomes, (changes, cache), now) = self.state.read(|view| {
+        let (outcomes, (changes, cache), now) = self.state.read_once(|view| {
             let mut overlay = Overlay::with_cache(view, cache);
             let mut outcomes = Vec::with_capacity(batch.len());
             for (entry, _) in &batch {

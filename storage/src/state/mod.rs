@@ -11,6 +11,7 @@ mod memory;
 mod options;
 mod pace;
 mod pointer;
+mod read_cache;
 mod rocks;
 mod rocks_options;
 mod stall;
@@ -49,6 +50,12 @@ pub trait StateStore: Clone + Send + Sync + 'static {
     /// Runs `f` over one consistent snapshot. It may take its time (writes go on), but must not
     /// call back into this store.
     fn read<R>(&self, f: impl FnOnce(&dyn View) -> R) -> R;
+
+    /// The same for rows that are seldom asked for again, or that the caller remembers himself: they do not push out
+    /// what readers come back for.
+    fn read_once<R>(&self, f: impl FnOnce(&dyn View) -> R) -> R {
+        self.read(f)
+    }
 
     fn applied(&self) -> Result<Applied, Fatal>;
 

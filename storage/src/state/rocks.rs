@@ -26,6 +26,7 @@ use super::deleted::{DeletedRanges, WORTHWHILE_BYTES};
 use super::hash::{self, StateHash};
 use super::pace::Load;
 use super::pointer::Pointer;
+use super::read_cache::{ReadCache, ReadCacheAt};
 use super::rocks_options::{copy_options, db_options, read_options};
 use super::{
     Applied, HashLater, StateOptions, StateStats, StateStore, USER_KEYS_FROM, applied, refuse_reserved, stall,
@@ -63,6 +64,8 @@ struct Generation {
     /// Before `removal`: fields are dropped in this order.
     db: DB,
     pointer: Pointer,
+    /// Of this database's rows.
+    read_cache: ReadCache,
     /// What was applied up to here is in tables. Held for an assignment.
     durable: Mutex<Option<LogId>>,
     /// Held for as short as a few ranges are copied. Those of before a restart are not known.
@@ -184,6 +187,12 @@ impl StateStore for RocksState {
     fn read<R>(&self, f: impl FnOnce(&dyn View) -> R) -> R {
         let current = self.current();
         self.shared.load.used(|| current.young_tables());
+        f(&SnapshotView::cached(&current.db, &current.read_cache))
+    }
+
+    fn read_once<R>(&self, f: impl FnOnce(&dyn View) -> R) -> R {
+        let current = self.current();
+        self.shared.load.used(|| current.young_tables());
         f(&SnapshotView::new(&current.db))
     }
 
@@ -200,6 +209,9 @@ impl StateStore for RocksState {
         refuse_reserved(&changes)?;
         let changing = self.shared.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let current = self.current();
+        // Snapshots are numbered by what was written before them.
+        let next = current.db.latest_sequence_number() + 1;
+        current.read_cache.will_change(&changes, next);
         stall::write(&current.db, || batch_of(&changes, applied)).map_err(|error| self.fail("write", &error))?;
         current.remember_deleted(changes);
         drop(changing);
@@ -331,6 +343,7 @@ impl Generation {
         Self {
             db,
             pointer,
+            read_cache: ReadCache::new(),
             durable: Mutex::new(durable),
             deleted: Mutex::default(),
             removal: Removal {
@@ -459,6 +472,7 @@ struct SnapshotView<'a> {
     /// Of `snapshot`, for all lookups. Before it: fields are dropped in this order.
     options: ReadOptions,
     snapshot: Snapshot<'a>,
+    cache: Option<ReadCacheAt<'a>>,
 }
 
 impl<'a> SnapshotView<'a> {
@@ -466,7 +480,20 @@ impl<'a> SnapshotView<'a> {
         let snapshot = db.snapshot();
         let mut options = read_options();
         options.set_snapshot(&snapshot);
-        Self { db, options, snapshot }
+        Self {
+            db,
+            options,
+            snapshot,
+            cache: None,
+        }
+    }
+
+    fn cached(db: &'a DB, cache: &'a ReadCache) -> Self {
+        let this = Self::new(db);
+        Self {
+            cache: Some(cache.at(this.snapshot.sequence_number())),
+            ..this
+        }
     }
 }
 
@@ -484,8 +511,15 @@ impl View for SnapshotView<'_> {
         if key < USER_KEYS_FROM {
             return Ok(false);
         }
+        if let Some(known) = self.cache.as_ref().and_then(|cache| cache.get(key)) {
+            return known.map_or(Ok(false), |value| look(&value).map(|()| true));
+        }
         let found = self.db.get_pinned_opt(key, &self.options);
-        match found.map_err(|error| fatal(&error))? {
+        let found = found.map_err(|error| fatal(&error))?;
+        if let Some(cache) = &self.cache {
+            cache.keep(key, found.as_deref());
+        }
+        match found {
             Some(value) => look(&value).map(|()| true),
             None => Ok(false),
         }

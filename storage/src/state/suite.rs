@@ -245,6 +245,52 @@ fn a_read_sees_one_moment(state: impl StateStore, _tmp: &Path) {
     assert_eq!(get(&state, "a").as_deref(), Some("299"));
 }
 
+/// Rows are found by their key and by their place, and by many at a time, while they change: each way finds the same, and
+/// nothing older than what was written before.
+fn a_row_is_the_same_however_it_is_read(state: impl StateStore, _tmp: &Path) {
+    const ROWS: u64 = 7;
+    const WRITES: u64 = 2000;
+    let written = std::sync::atomic::AtomicU64::new(0);
+    let check = || {
+        let before = written.load(Ordering::Acquire);
+        let read = |view: &dyn View| {
+            let by_place = view.scan(b"row", b"rox", false, 99).unwrap();
+            let by_key = (0..ROWS).filter_map(|row| {
+                let key = format!("row{row}").into_bytes();
+                view.get(&key).unwrap().map(|value| (key, value))
+            });
+            assert!(by_key.eq(by_place.iter().cloned()), "{by_place:?}");
+            by_place
+        };
+        let numbers = |rows: Vec<(Vec<u8>, Vec<u8>)>| -> Option<u64> {
+            let number = |value: Vec<u8>| String::from_utf8(value).unwrap().parse().unwrap();
+            rows.into_iter().map(|(_, value)| number(value)).max()
+        };
+        assert!(numbers(state.read(read)).unwrap_or(0) >= before, "{before}");
+        assert!(numbers(state.read_once(read)).unwrap_or(0) >= before, "{before}");
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while written.load(Ordering::Acquire) < WRITES {
+                    check();
+                }
+            });
+        }
+        for number in 1..=WRITES {
+            let row = put(&format!("row{}", number * number % ROWS), &number.to_string());
+            let changes = match number % 10 {
+                0 => vec![delete_range("row2", "row5"), row],
+                5 => vec![delete("row1"), row],
+                _ => vec![row],
+            };
+            state.write(changes, &applied(number)).unwrap();
+            written.store(number, Ordering::Release);
+        }
+    });
+    check();
+}
+
 fn what_was_synced_or_installed_is_durable(state: impl StateStore, tmp: &Path) {
     assert_eq!(state.durable(), None);
     (1..=3).for_each(|number| state.write(vec![put("a", "1")], &applied(number)).unwrap());
@@ -384,6 +430,7 @@ on_both!(
     the_hash_speaks_of_keys_and_values_only,
     a_later_hash_is_of_the_moment_when_it_was_asked_for,
     a_read_sees_one_moment,
+    a_row_is_the_same_however_it_is_read,
     what_was_synced_or_installed_is_durable,
     a_checkpoint_can_be_installed,
     what_is_no_checkpoint_changes_nothing,
