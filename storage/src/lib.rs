@@ -22,6 +22,7 @@ pub mod node_dir;
 mod small_file;
 pub mod state;
 pub mod transfer;
+mod uneven;
 
 pub use agreement::check_agreement;
 pub use error::{FatalHook, OpenError};

@@ -20,7 +20,7 @@ pub struct LogOptions {
     pub queue_bytes_max: usize,
     /// What one synced write may hold, so that an answer never waits for more than this.
     pub batch_bytes_max: usize,
-    /// RocksDB's memtable. Entries are read from the cache, so this only decides how often it is
+    /// RocksDB's memtable, or up to a quarter less. Entries are read from the cache, so this only decides how often it is
     /// flushed. One or two of them take memory, four if the disk is behind.
     pub write_buffer_bytes: usize,
     pub on_sync: Option<OnSync>,

@@ -19,6 +19,7 @@ use super::writer::{self, Disk};
 use super::{Done, LogId, LogOptions, LogState, LogStats, LogStore, Record, Vote};
 use crate::error::{FatalHook, OpenError};
 use crate::small_file;
+use crate::uneven::uneven;
 
 /// A handle of the log; the last one that is dropped closes it.
 #[derive(Clone)]
@@ -50,6 +51,10 @@ impl RocksLog {
                 found: "no CURRENT file".to_owned(),
             });
         }
+        let options = LogOptions {
+            write_buffer_bytes: uneven(options.write_buffer_bytes, &mut rand::rng()),
+            ..options
+        };
         let store = Store::open(dir, &options)?;
         let recovered = store.recover(options.cache_bytes_max)?;
         let found = Mark {

@@ -51,8 +51,8 @@ pub trait StateStore: Clone + Send + Sync + 'static {
     /// call back into this store.
     fn read<R>(&self, f: impl FnOnce(&dyn View) -> R) -> R;
 
-    /// The same for rows that are seldom asked for again, or that the caller remembers himself: they do not push out
-    /// what readers come back for.
+    /// The same for rows that are seldom asked for again, or that the caller remembers himself: such a read does not
+    /// push out what readers come back for.
     fn read_once<R>(&self, f: impl FnOnce(&dyn View) -> R) -> R {
         self.read(f)
     }

@@ -1,6 +1,6 @@
 //! Rows that readers ask for again and again, in memory: the callers, the rooms, their tails, the memberships, the last
-//! messages. The tables have them too, but between two compactions a lookup asks the filter of each young table, and there are
-//! up to a dozen and more.
+//! messages. The tables have them too, but between two compactions a lookup asks the filter of each young table, often of
+//! a dozen.
 //!
 //! Readers have snapshots of different moments, and RocksDB numbers them. A row that was read at one moment is what a reader of
 //! another one would find as well if nobody has changed it up to the later of the two; so the cache need not be told what a
@@ -14,21 +14,24 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use quorate_state_machine::Change;
 
-/// Of all rows together: some 25,000 of them, rooms and members mostly. Beyond it those go that were not asked for again.
+/// Of all rows together. Beyond it those go that were not asked for again.
 const BYTES_MAX: u64 = 8 << 20;
-/// A row's place in the map and in the allocator, beside its key and value.
-const OVERHEAD_BYTES: usize = 96;
-/// Larger values are not kept: copying one costs more than a lookup.
-const VALUE_BYTES_MAX: usize = 4096;
-/// Hashes of keys, half a MiB. An entry of the log changes some hundred rows, so that a row shares the hash of one of them, and is looked
-/// up again, after some hundred entries.
+/// So many rows of rooms, members and short messages fit.
+const ROWS_EXPECTED: usize = 25_000;
+/// A row's places in the map and in the allocator, beside its key and value.
+const OVERHEAD_BYTES: usize = 160;
+/// Larger rows are not kept: few are, and many readers of one large message hardly notice a lookup.
+const ROW_BYTES_MAX: usize = 2048;
+/// Hashes of keys, half a MiB. A row that does not change is looked up again once another one of its hash has changed: that is one
+/// change in so many.
 const HASHES: usize = 1 << 16;
 
 pub(super) struct ReadCache {
-    rows: Cache<Box<[u8]>, Row, Bytes>,
-    /// By the hash of a key: the number of the first snapshot that has the last change.
+    rows: Cache<Box<[u8]>, Row, Weigh>,
+    /// By the hash of a key: no snapshot before this number has the last change.
     changed: Box<[AtomicU64]>,
-    /// The same for deleted ranges, of whatever keys.
+    /// The same for deleted ranges, of whatever keys: after one, each row is looked up once more. They are of users and rooms that are deleted,
+    /// and of redacted messages that were edited before.
     range_deleted: AtomicU64,
 }
 
@@ -40,9 +43,9 @@ struct Row {
 }
 
 #[derive(Clone)]
-struct Bytes;
+struct Weigh;
 
-impl Weighter<Box<[u8]>, Row> for Bytes {
+impl Weighter<Box<[u8]>, Row> for Weigh {
     fn weight(&self, key: &Box<[u8]>, row: &Row) -> u64 {
         (key.len() + row.value.as_ref().map_or(0, |value| value.len()) + OVERHEAD_BYTES) as u64
     }
@@ -50,9 +53,8 @@ impl Weighter<Box<[u8]>, Row> for Bytes {
 
 impl ReadCache {
     pub(super) fn new() -> Self {
-        let rows = usize::try_from(BYTES_MAX).expect("some MiB") / (3 * OVERHEAD_BYTES);
         Self {
-            rows: Cache::with_weighter(rows, BYTES_MAX, Bytes),
+            rows: Cache::with_weighter(ROWS_EXPECTED, BYTES_MAX, Weigh),
             changed: (0..HASHES).map(|_| AtomicU64::new(0)).collect(),
             range_deleted: AtomicU64::new(0),
         }
@@ -76,7 +78,7 @@ impl ReadCache {
     }
 
     #[cfg(test)]
-    fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         self.rows.weight()
     }
 
@@ -93,14 +95,16 @@ pub(super) struct ReadCacheAt<'a> {
 impl ReadCacheAt<'_> {
     /// The row, or that there is none, if that is known.
     pub(super) fn get(&self, key: &[u8]) -> Option<Option<Arc<[u8]>>> {
+        // The row first: all changes up to the snapshot of whoever kept it were noted before.
         let row = self.cache.rows.get(key)?;
         self.is_unchanged(key, row.read_at).then_some(row.value)
     }
 
     /// What was found in the snapshot.
     pub(super) fn keep(&self, key: &[u8], value: Option<&[u8]>) {
-        // Who reads later is likelier to come again than who has lagged behind.
-        if value.is_none_or(|value| value.len() <= VALUE_BYTES_MAX) && self.is_unchanged(key, self.snapshot) {
+        // What has changed since is of no use to later readers, and would push out what they have kept.
+        let bytes = key.len() + value.map_or(0, <[u8]>::len);
+        if bytes <= ROW_BYTES_MAX && self.is_unchanged(key, self.snapshot) {
             let row = Row {
                 read_at: self.snapshot,
                 value: value.map(Arc::from),
@@ -109,7 +113,7 @@ impl ReadCacheAt<'_> {
         }
     }
 
-    /// From the one snapshot to the other, whichever is later.
+    /// Whether the row is the same in both snapshots.
     fn is_unchanged(&self, key: &[u8], read_at: u64) -> bool {
         let changed = self.cache.changed(key).load(Ordering::Acquire);
         let range_deleted = self.cache.range_deleted.load(Ordering::Acquire);
@@ -189,10 +193,10 @@ mod tests {
     #[test]
     fn it_has_a_bound_and_large_rows_stay_out() {
         let cache = ReadCache::new();
-        cache.at(1).keep(b"large", Some(&[0; VALUE_BYTES_MAX + 1]));
+        cache.at(1).keep(b"large", Some(&[0; ROW_BYTES_MAX]));
         assert_eq!(cache.at(1).get(b"large"), None);
         for n in 0..10_000_u32 {
-            cache.at(1).keep(&n.to_be_bytes(), Some(&[0; VALUE_BYTES_MAX]));
+            cache.at(1).keep(&n.to_be_bytes(), Some(&[0; ROW_BYTES_MAX - 4]));
         }
         assert!(
             (BYTES_MAX / 2..=BYTES_MAX).contains(&cache.bytes()),

@@ -18,7 +18,6 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use quorate_state_machine::view::Visitor;
 use quorate_state_machine::{Change, Fatal, View};
-use rand::{Rng, RngExt};
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{BottommostLevelCompaction, Cache, CompactOptions, DB, Range, ReadOptions, Snapshot, WriteBatch};
 
@@ -35,6 +34,7 @@ use crate::error::{FatalHook, OpenError};
 use crate::framing;
 use crate::log::LogId;
 use crate::small_file;
+use crate::uneven::uneven;
 
 /// A handle of the state; the last one that is dropped closes it.
 #[derive(Clone)]
@@ -187,13 +187,13 @@ impl StateStore for RocksState {
     fn read<R>(&self, f: impl FnOnce(&dyn View) -> R) -> R {
         let current = self.current();
         self.shared.load.used(|| current.young_tables());
-        f(&SnapshotView::cached(&current.db, &current.read_cache))
+        f(&SnapshotView::new(&current.db, Some(&current.read_cache)))
     }
 
     fn read_once<R>(&self, f: impl FnOnce(&dyn View) -> R) -> R {
         let current = self.current();
         self.shared.load.used(|| current.young_tables());
-        f(&SnapshotView::new(&current.db))
+        f(&SnapshotView::new(&current.db, None))
     }
 
     fn applied(&self) -> Result<Applied, Fatal> {
@@ -406,12 +406,6 @@ impl Generation {
     }
 }
 
-/// Up to a quarter less. Nodes of a cluster write the same rows, so memtables of one size would be full at the same moment, and
-/// all nodes would flush at once: so they seldom do.
-fn uneven(bytes: usize, dice: &mut impl Rng) -> usize {
-    dice.random_range(bytes - bytes / 4..=bytes)
-}
-
 /// A new state says that nothing was applied, so that one which says nothing is damaged.
 fn begin(db: &DB) -> Result<(), rocksdb::Error> {
     if db.get(applied::KEY)?.is_none() {
@@ -476,23 +470,16 @@ struct SnapshotView<'a> {
 }
 
 impl<'a> SnapshotView<'a> {
-    fn new(db: &'a DB) -> Self {
+    fn new(db: &'a DB, cache: Option<&'a ReadCache>) -> Self {
         let snapshot = db.snapshot();
         let mut options = read_options();
         options.set_snapshot(&snapshot);
+        let cache = cache.map(|cache| cache.at(snapshot.sequence_number()));
         Self {
             db,
             options,
             snapshot,
-            cache: None,
-        }
-    }
-
-    fn cached(db: &'a DB, cache: &'a ReadCache) -> Self {
-        let this = Self::new(db);
-        Self {
-            cache: Some(cache.at(this.snapshot.sequence_number())),
-            ..this
+            cache,
         }
     }
 }
@@ -511,18 +498,16 @@ impl View for SnapshotView<'_> {
         if key < USER_KEYS_FROM {
             return Ok(false);
         }
+        let mut show = |value: Option<&[u8]>| value.map_or(Ok(false), |value| look(value).map(|()| true));
         if let Some(known) = self.cache.as_ref().and_then(|cache| cache.get(key)) {
-            return known.map_or(Ok(false), |value| look(&value).map(|()| true));
+            return show(known.as_deref());
         }
         let found = self.db.get_pinned_opt(key, &self.options);
         let found = found.map_err(|error| fatal(&error))?;
         if let Some(cache) = &self.cache {
             cache.keep(key, found.as_deref());
         }
-        match found {
-            Some(value) => look(&value).map(|()| true),
-            None => Ok(false),
-        }
+        show(found.as_deref())
     }
 
     fn visit(&self, from: &[u8], to: &[u8], reverse: bool, limit: usize, visit: &mut Visitor<'_>) -> Result<(), Fatal> {

@@ -150,16 +150,18 @@ fn paced_compactions_keep_every_row() {
     assert!(options.contains("periodic_compaction_seconds=0"), "{options}");
 }
 
+/// Apply remembers what it needs itself, and would push out what readers come back for.
 #[test]
-fn memtables_are_uneven_and_never_larger_than_asked_for() {
-    let mut dice = rand::rng();
-    let drawn: Vec<usize> = (0..1000).map(|_| uneven(28 << 20, &mut dice)).collect();
-    assert!(
-        drawn.iter().all(|bytes| (21 << 20..=28 << 20).contains(bytes)),
-        "{drawn:?}"
-    );
-    assert!(drawn.iter().any(|bytes| *bytes != drawn[0]));
-    assert_eq!(uneven(0, &mut dice), 0);
+fn readers_rows_are_remembered_and_those_of_apply_are_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = open(dir.path()).unwrap();
+    (1..=9).for_each(|number| state.write(vec![row(number)], &applied(number)).unwrap());
+    let remembered = || state.current().read_cache.bytes();
+    let look = |view: &dyn View| (1..=9).for_each(|number| drop(view.get(format!("row {number}").as_bytes()).unwrap()));
+    state.read_once(look);
+    assert_eq!(remembered(), 0);
+    state.read(look);
+    assert!(remembered() > 9 * 1500, "{}", remembered());
 }
 
 /// A checkpoint leaves out the bytes of tables that it shares with the state when it is made durable, and no others.
