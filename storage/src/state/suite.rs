@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use proptest::prelude::*;
 
@@ -246,12 +246,21 @@ fn a_read_sees_one_moment(state: impl StateStore, _tmp: &Path) {
     assert_eq!(get(&state, "a").as_deref(), Some("299"));
 }
 
+/// Also when whoever would set it panics: others wait for it.
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
 /// Rows are found by their key and by their place, and by many at a time, while they change: each way finds the same, and
 /// nothing older than what was written before.
 fn a_row_is_the_same_however_it_is_read(state: impl StateStore, _tmp: &Path) {
     const ROWS: u64 = 7;
     const WRITES: u64 = 2000;
-    let written = std::sync::atomic::AtomicU64::new(0);
+    let (written, done) = (AtomicU64::new(0), AtomicBool::new(false));
     let check = || {
         let before = written.load(Ordering::Acquire);
         let read = |view: &dyn View| {
@@ -269,25 +278,23 @@ fn a_row_is_the_same_however_it_is_read(state: impl StateStore, _tmp: &Path) {
         assert!(numbers(state.read_once(read)).unwrap_or(0) >= before, "{before}");
     };
     std::thread::scope(|scope| {
-        let writer = scope.spawn(|| {
-            for number in 1..=WRITES {
-                let row = put(&format!("row{}", number * 3 % ROWS), &number.to_string());
-                let changes = match number % 10 {
-                    0 => vec![delete_range("row2", "row5"), row],
-                    5 => vec![delete("row1"), row],
-                    _ => vec![row],
-                };
-                state.write(changes, &applied(number)).unwrap();
-                written.store(number, Ordering::Release);
-            }
-        });
-        scope.spawn(|| {
-            while !writer.is_finished() {
-                check();
-            }
-        });
-        while !writer.is_finished() {
-            check();
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Acquire) {
+                    check();
+                }
+            });
+        }
+        let _done = SetOnDrop(&done);
+        for number in 1..=WRITES {
+            let row = put(&format!("row{}", number * 3 % ROWS), &number.to_string());
+            let changes = match number % 10 {
+                0 => vec![delete_range("row2", "row5"), row],
+                5 => vec![delete("row1"), row],
+                _ => vec![row],
+            };
+            state.write(changes, &applied(number)).unwrap();
+            written.store(number, Ordering::Release);
         }
     });
     check();
