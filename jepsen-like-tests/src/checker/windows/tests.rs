@@ -275,12 +275,14 @@ fn script(happened: &[Happened]) -> Vec<Event> {
     let mut script = Script::default();
     for (process, this) in happened.iter().enumerate() {
         let process = process as u64;
-        script.begin(process, this.invoke, this.f, "k");
+        // Nobody begins in the very moment in which another one is answered: the sweep takes them for concurrent, as nobody
+        // can tell, and the search goes by the order of events.
+        script.begin(process, 2 * this.invoke, this.f, "k");
         if !this.asked.is_null() {
             script.value(this.asked.clone());
         }
         if let Some(complete) = this.complete {
-            script.end(process, complete, this.kind).rev(this.rev);
+            script.end(process, 2 * complete + 1, this.kind).rev(this.rev);
             if !this.answer.is_null() {
                 script.value(this.answer.clone());
             }
