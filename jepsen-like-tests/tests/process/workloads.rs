@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use quorate_torture::checker::locks::{ACQUIRE, LockChecker, RENEW};
+use quorate_torture::checker::locks::{ACQUIRE, LOOK, LockChecker, RENEW};
 use quorate_torture::checker::register::{self, RegisterChecker};
 use quorate_torture::checker::sessions::{self, Sessions as SessionChecker};
 use quorate_torture::checker::streams::{self, Streams as StreamChecker};
@@ -192,7 +192,8 @@ async fn streams_go_on_where_they_were_cut_while_leaders_die() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn locks_have_one_holder_and_fenced_counters_lose_nothing_while_leaders_die() {
-    let run = run(&Locks, |events| count(events, RENEW) >= 20).await.unwrap();
+    let enough = |events: &[Event]| [ACQUIRE, RENEW, ADD, LOOK].iter().all(|f| count(events, f) >= 20);
+    let run = run(&Locks, enough).await.unwrap();
     run.assert_no_violations();
     let locks = run.judgement("locks");
     for (what, least) in [("grants", 20), ("renewals", 10), ("guarded writes", 20), ("looks", 20)] {
@@ -200,20 +201,14 @@ async fn locks_have_one_holder_and_fenced_counters_lose_nothing_while_leaders_di
     }
     // The first grant of a lock was answered with a later one's token.
     run.assert_found(&[&LockChecker], |events| {
-        let mut grants = done(events, ACQUIRE).filter(|grant| grant.key.as_deref() == Some("lock-0"));
-        let (first, last) = (
-            grants.next().expect("there are some"),
-            grants.last().expect("there are more"),
-        );
-        std::mem::swap(&mut first.value, &mut last.value);
+        let (first, last) = first_and_last(events, ACQUIRE);
+        let earlier = events[first].value.take();
+        events[first].value = std::mem::replace(&mut events[last].value, earlier);
     });
+    // Two additions to a counter came to the same.
     run.assert_found(&[&Updates], |events| {
-        let mut added = done(events, ADD).filter(|added| added.key.as_deref() == Some("counter-lock-0"));
-        let (first, second) = (
-            added.next().expect("there are some"),
-            added.next().expect("there are more"),
-        );
-        second.value = first.value.clone();
+        let (first, last) = first_and_last(events, ADD);
+        events[last].value = events[first].value.clone();
     });
 }
 
@@ -235,6 +230,21 @@ fn done<'a>(events: &'a mut [Event], f: &'a str) -> impl Iterator<Item = &'a mut
     events
         .iter_mut()
         .filter(move |event| event.f == f && event.kind == Kind::Ok)
+}
+
+/// Where the first and the last end of an operation of this kind on one key are, whichever key has two: which lock a client
+/// takes is a matter of chance.
+fn first_and_last(events: &[Event], f: &str) -> (usize, usize) {
+    let done: Vec<(usize, &Event)> = (0..)
+        .zip(events)
+        .filter(|(_, e)| e.f == f && e.kind == Kind::Ok)
+        .collect();
+    let pairs = done
+        .iter()
+        .flat_map(|first| done.iter().rev().map(move |last| (first, last)));
+    let mut same = pairs.filter(|((at, first), (to, last))| at < to && first.key == last.key);
+    let (first, last) = same.next().expect("there are more of them than keys");
+    (first.0, last.0)
 }
 
 /// Has the last read show what the first read of the same, by the same client if `same_client`, has shown.

@@ -226,26 +226,6 @@ fn a_later_hash_is_of_the_moment_when_it_was_asked_for(state: impl StateStore, t
     assert_ne!(state.state_hash().unwrap(), hash);
 }
 
-fn a_read_sees_one_moment(state: impl StateStore, _tmp: &Path) {
-    let done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            for n in 1..300 {
-                let value = n.to_string();
-                state
-                    .write(vec![put("a", &value), put("b", &value)], &applied(n))
-                    .unwrap();
-            }
-            done.store(true, Ordering::Release);
-        });
-        while !done.load(Ordering::Acquire) {
-            let (a, b) = state.read(|view| (view.get(b"a").unwrap(), view.get(b"b").unwrap()));
-            assert_eq!(a, b);
-        }
-    });
-    assert_eq!(get(&state, "a").as_deref(), Some("299"));
-}
-
 /// Also when whoever would set it panics: others wait for it.
 struct SetOnDrop<'a>(&'a AtomicBool);
 
@@ -253,6 +233,26 @@ impl Drop for SetOnDrop<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Release);
     }
+}
+
+fn a_read_sees_one_moment(state: impl StateStore, _tmp: &Path) {
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let _done = SetOnDrop(&done);
+            for n in 1..300 {
+                let value = n.to_string();
+                state
+                    .write(vec![put("a", &value), put("b", &value)], &applied(n))
+                    .unwrap();
+            }
+        });
+        while !done.load(Ordering::Acquire) {
+            let (a, b) = state.read(|view| (view.get(b"a").unwrap(), view.get(b"b").unwrap()));
+            assert_eq!(a, b);
+        }
+    });
+    assert_eq!(get(&state, "a").as_deref(), Some("299"));
 }
 
 /// Rows are found by their key and by their place, and by many at a time, while they change: each way finds the same, and
@@ -370,15 +370,14 @@ fn a_checkpoint_under_writes_is_one_moment(state: impl StateStore, tmp: &Path) {
                     .unwrap();
             }
         });
-        let taken: Vec<(PathBuf, Applied)> = (0..3)
+        let _done = SetOnDrop(&done);
+        (0..3)
             .map(|n| {
                 let dir = tmp.join(n.to_string());
                 let applied = state.checkpoint(&dir).unwrap();
                 (dir, applied)
             })
-            .collect();
-        done.store(true, Ordering::Release);
-        taken
+            .collect::<Vec<(PathBuf, Applied)>>()
     })
     .into_iter()
     .for_each(|(dir, said)| {
