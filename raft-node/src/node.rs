@@ -21,6 +21,7 @@ use quorate_state_machine::query::{Answered, PageSink};
 use quorate_state_machine::{
     Envelope, Fatal, Home, Outcome, Position, Query, RunId, SpaceId, Topic, View, query, version,
 };
+use quorate_storage::aside_if;
 use quorate_storage::log::LogId;
 use quorate_storage::state::StateStore;
 use tokio::sync::watch;
@@ -340,6 +341,7 @@ impl<S: StateStore> NodeCore<S> {
     async fn read_state(
         &self,
         options: ReadOptions,
+        may_take_long: bool,
         answer: impl FnOnce(&dyn View) -> Result<Answered, Fatal> + Send,
     ) -> Result<Answered, ReplicaError> {
         let deadline = Instant::from_std(options.deadline);
@@ -353,7 +355,7 @@ impl<S: StateStore> NodeCore<S> {
             Level::Local => 0,
         };
         self.wait_applied(index, options.min_position, deadline).await?;
-        self.state.read(answer).map_err(|error| {
+        aside_if(may_take_long, || self.state.read(answer)).map_err(|error| {
             (self.on_fatal)(error.to_string());
             ReplicaError::ShuttingDown
         })
@@ -379,7 +381,8 @@ impl<S: StateStore> Replica for NodeCore<S> {
     }
 
     fn read(&self, query: Query, options: ReadOptions) -> BoxFuture<'_, Result<Answered, ReplicaError>> {
-        Box::pin(self.read_state(options, move |view| query::query(&view, &query)))
+        let may_take_long = query.may_take_long();
+        Box::pin(self.read_state(options, may_take_long, move |view| query::query(&view, &query)))
     }
 
     fn read_page<'a>(
@@ -388,7 +391,10 @@ impl<S: StateStore> Replica for NodeCore<S> {
         options: ReadOptions,
         sink: &'a mut (dyn PageSink + Send),
     ) -> BoxFuture<'a, Result<Answered, ReplicaError>> {
-        Box::pin(self.read_state(options, move |view| query::query_into(&view, &query, sink)))
+        let may_take_long = query.may_take_long();
+        Box::pin(self.read_state(options, may_take_long, move |view| {
+            query::query_into(&view, &query, sink)
+        }))
     }
 
     fn watch(&self, topic: Topic) -> watch::Receiver<u64> {

@@ -13,7 +13,7 @@ use quorate_state_machine::RunId;
 use quorate_storage::log::{LogOptions, LogStore, RocksLog};
 use quorate_storage::node_dir::NodeDir;
 use quorate_storage::state::{RocksState, StateOptions, StateStore};
-use quorate_storage::{FatalHook, check_agreement};
+use quorate_storage::{FatalHook, aside, check_agreement};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -67,13 +67,13 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         wall: Arc::new(wall_ms),
         transport: Arc::new(Tcp),
         cluster_id: identity.cluster_id,
-        on_cluster_id: Arc::new(move |id| Ok(store_cluster_id.set_cluster_id(id)?)),
+        on_cluster_id: Arc::new(move |id| Ok(aside(|| store_cluster_id.set_cluster_id(id))?)),
         log: log.clone(),
         state: state.clone(),
         snapshot_dir: node_dir.tmp_dir().join("snapshot"),
         free_bytes: {
             let node_dir = node_dir.clone();
-            Arc::new(move || node_dir.free_bytes())
+            Arc::new(move || aside(|| node_dir.free_bytes()))
         },
         oldest_unsynced: {
             let log = log.clone();
@@ -259,7 +259,7 @@ async fn show_metrics(core: Arc<Core>, metrics: Metrics, log: RocksLog, node_dir
         metrics.is_leader.set(i64::from(live == Some(core.book.id)));
         tokio::select! {
             changed = leadership.changed() => if changed.is_err() { return },
-            _ = ticks.tick() => measure(&core, &metrics, &log, &node_dir),
+            _ = ticks.tick() => aside(|| measure(&core, &metrics, &log, &node_dir)),
         }
     }
 }

@@ -76,9 +76,12 @@ impl<S: StateStore> Snapshots<S> {
     pub async fn prepare(&self) -> io::Result<()> {
         let snapshot = self.take().await?;
         let mut kept = self.kept();
-        if snapshot.meta.last_log_id >= kept.installed {
-            kept.prepared = Some(snapshot);
-        }
+        let before = match snapshot.meta.last_log_id >= kept.installed {
+            true => kept.prepared.replace(snapshot),
+            false => Some(snapshot),
+        };
+        drop(kept);
+        drop(before);
         Ok(())
     }
 

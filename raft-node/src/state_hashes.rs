@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use quorate_storage::FatalHook;
 use quorate_storage::state::StateStore;
+use quorate_storage::{FatalHook, aside};
 use tokio::sync::{Semaphore, watch};
 
 use crate::tasks::start_blocking;
@@ -70,7 +70,8 @@ impl StateHashes {
             tx.send_replace(Some(Err("this node was busy with another hash".to_owned())));
             return;
         };
-        let hash = state.hash_later();
+        // Its thread has taken its snapshot when it comes back.
+        let hash = aside(|| state.hash_later());
         start_blocking(move || {
             let result = hash().map(|hash| StateHash { revision, hash });
             if let Err(error) = &result {

@@ -14,7 +14,7 @@ use quorate_state_machine::{
     Envelope, Epoch, Fatal, Outcome, Overlay, PackedEntry, Revision, RowCache, SpaceId, View, apply, query,
 };
 use quorate_storage::state::{Applied, StateStore};
-use quorate_storage::{FatalHook, log};
+use quorate_storage::{FatalHook, aside_if, log};
 use tokio::sync::watch;
 
 use crate::membership::MembershipRecord;
@@ -31,6 +31,12 @@ use crate::watchers::Watchers;
 const BATCH_ENTRIES_MAX: usize = 256;
 /// The same bound by bytes of commands.
 const BATCH_BYTES_MAX: usize = 16 << 20;
+/// So many bytes of commands, or more, are applied aside: some hundred sends, which take half a millisecond. (What takes long
+/// whatever its size says so itself.)
+const ASIDE_FROM_BYTES: usize = 32 << 10;
+
+/// A committed entry, and whoever waits for what comes of it.
+type Committed = (Entry, Option<ApplyResponder<TypeConfig>>);
 
 /// What this node has applied, as readers and the proposer see it. Published after it is readable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,39 +177,13 @@ impl<S: StateStore> Machine<S> {
             .map_err(|_| io::Error::other("the log has stopped"))
     }
 
-    async fn apply_batch(&mut self, batch: Vec<(Entry, Option<ApplyResponder<TypeConfig>>)>) -> io::Result<()> {
+    async fn apply_batch(&mut self, batch: Vec<Committed>, bytes: usize) -> io::Result<()> {
         let Some(last) = batch.last().map(|(entry, _)| to_stored_log_id(entry.log_id)) else {
             return Ok(());
         };
         self.wait_flushed(last).await?;
         let start = Instant::now();
-
-        for (entry, _) in &batch {
-            if let EntryPayload::Membership(membership) = &entry.payload {
-                self.membership
-                    .advance(StoredMembership::new(Some(entry.log_id), membership.clone()));
-            }
-        }
-        let cache = std::mem::take(&mut self.cache);
-        let (outcomes, (changes, cache), now) = self.state.read_once(|view| {
-            let mut overlay = Overlay::with_cache(view, cache);
-            let mut outcomes = Vec::with_capacity(batch.len());
-            for (entry, _) in &batch {
-                outcomes.push(match &entry.payload {
-                    EntryPayload::Normal(payload) => self.apply_packed(&mut overlay, &payload.0)?,
-                    EntryPayload::Blank | EntryPayload::Membership(_) => Vec::new(),
-                });
-            }
-            let now = standing(&overlay, Some(last)).map_err(io::Error::other)?;
-            io::Result::Ok((outcomes, overlay.into_changes_and_cache(), now))
-        })?;
-        let applied = Applied {
-            last: Some(last),
-            membership: self.membership.encode(),
-        };
-        self.state.write(changes, &applied).map_err(io::Error::other)?;
-        self.cache = cache;
-        self.last = Some(last);
+        let (outcomes, now) = aside_if(bytes >= ASIDE_FROM_BYTES, || self.write_batch(&batch, last))?;
         self.metrics
             .observe(batch.len(), outcomes.iter().map(Vec::len).sum(), start.elapsed());
 
@@ -224,11 +204,43 @@ impl<S: StateStore> Machine<S> {
         Ok(())
     }
 
+    /// Applies the entries in one write to the state. What came of each, and where the state stands now.
+    fn write_batch(&mut self, batch: &[Committed], last: log::LogId) -> io::Result<(Vec<Vec<Outcome>>, AppliedNow)> {
+        for (entry, _) in batch {
+            if let EntryPayload::Membership(membership) = &entry.payload {
+                self.membership
+                    .advance(StoredMembership::new(Some(entry.log_id), membership.clone()));
+            }
+        }
+        let cache = std::mem::take(&mut self.cache);
+        let (outcomes, (changes, cache), now) = self.state.read_once(|view| {
+            let mut overlay = Overlay::with_cache(view, cache);
+            let mut outcomes = Vec::with_capacity(batch.len());
+            for (entry, _) in batch {
+                outcomes.push(match &entry.payload {
+                    EntryPayload::Normal(payload) => self.apply_packed(&mut overlay, &payload.0)?,
+                    EntryPayload::Blank | EntryPayload::Membership(_) => Vec::new(),
+                });
+            }
+            let now = standing(&overlay, Some(last)).map_err(io::Error::other)?;
+            io::Result::Ok((outcomes, overlay.into_changes_and_cache(), now))
+        })?;
+        let applied = Applied {
+            last: Some(last),
+            membership: self.membership.encode(),
+        };
+        self.state.write(changes, &applied).map_err(io::Error::other)?;
+        self.cache = cache;
+        self.last = Some(last);
+        Ok((outcomes, now))
+    }
+
     fn apply_packed<V: View>(&self, overlay: &mut Overlay<V>, bytes: &[u8]) -> io::Result<Vec<Outcome>> {
         let entry = PackedEntry::decode(bytes).map_err(io::Error::other)?;
         let apply_one = |command: &[u8]| {
             let envelope = Envelope::decode(command).map_err(io::Error::other)?;
-            let outcome = apply(overlay, entry.meta, envelope).map_err(io::Error::other)?;
+            let may_take_long = envelope.command.may_take_long();
+            let outcome = aside_if(may_take_long, || apply(overlay, entry.meta, envelope)).map_err(io::Error::other)?;
             // At once: what follows in the log may be nothing that this build could read.
             if let Ok(Response::VersionRaised { version }) = outcome.response {
                 self.check_version(version)?;
@@ -297,7 +309,7 @@ impl<S: StateStore> RaftStateMachine<TypeConfig> for Machine<S> {
             let mark = is_hash_mark(&entry)?.then_some(entry.log_id.index);
             batch.push((entry, responder));
             if mark.is_some() || batch.len() >= BATCH_ENTRIES_MAX || batch_bytes >= BATCH_BYTES_MAX {
-                self.apply_batch(std::mem::take(&mut batch)).await?;
+                self.apply_batch(std::mem::take(&mut batch), batch_bytes).await?;
                 batch_bytes = 0;
             }
             if let Some(index) = mark {
@@ -305,7 +317,7 @@ impl<S: StateStore> RaftStateMachine<TypeConfig> for Machine<S> {
                 self.hashes.begin(&self.state, index, revision, self.on_fatal.clone());
             }
         }
-        self.apply_batch(batch).await
+        self.apply_batch(batch, batch_bytes).await
     }
 
     async fn get_snapshot_builder(&mut self) -> Snapshots<S> {

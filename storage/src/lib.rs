@@ -11,6 +11,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod agreement;
+mod aside;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
@@ -25,6 +26,7 @@ pub mod transfer;
 mod uneven;
 
 pub use agreement::check_agreement;
+pub use aside::{aside, aside_if};
 pub use error::{FatalHook, OpenError};
 
 /// Without this crate's feature there are no planted bugs anywhere below it: only then this is a constant.

@@ -4,6 +4,7 @@
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;
+use std::num::{NonZeroU8, NonZeroUsize};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -101,6 +102,9 @@ struct Settings {
     /// Requests that a user may make at once [default: the user rate limit]
     #[arg(long, env = "QUORATE_USER_RATE_BURST", value_name = "N")]
     user_rate_burst: Option<u32>,
+    /// Threads that requests and Raft share, at most 255 [default: one less than there are cores, at least 1]
+    #[arg(long, env = "QUORATE_WORKER_THREADS", value_name = "N")]
+    worker_threads: Option<NonZeroU8>,
     /// Plays an older build, for tests of mixed clusters
     #[arg(long, env = "QUORATE_CLUSTER_VERSION_MAX", value_name = "N", hide = true)]
     cluster_version_max: Option<u32>,
@@ -147,6 +151,9 @@ impl Serve {
             None => self.settings,
         };
         let (format, filter) = (settings.log_format, settings.log_filter.clone());
+        let worker_threads = settings
+            .worker_threads
+            .map_or_else(worker_threads_default, NonZeroU8::get);
         let unguarded = settings.root_token_file.as_deref().and_then(root_token::advice);
         let config = settings
             .into_config()
@@ -156,6 +163,7 @@ impl Serve {
             tracing::warn!("{advice}");
         }
         let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(worker_threads.into())
             .enable_all()
             .build()
             .map_err(Failure::local)?;
@@ -163,6 +171,13 @@ impl Serve {
         // process's statics are taken down aborts it.
         runtime.block_on(raft_node::serve::run(config)).map_err(Failure::Local)
     }
+}
+
+/// One core is left to the log's writer, for whose fsync all writes wait, and to RocksDB's flushes and compactions. With
+/// a thread for that core too, the threads wake each other for work that is done sooner where it is.
+fn worker_threads_default() -> u8 {
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    u8::try_from(cores.saturating_sub(1).max(1)).unwrap_or(u8::MAX)
 }
 
 impl Settings {
@@ -186,6 +201,7 @@ impl Settings {
             heartbeat_interval_ms: self.heartbeat_interval_ms.or(other.heartbeat_interval_ms),
             election_timeout_min_ms: self.election_timeout_min_ms.or(other.election_timeout_min_ms),
             election_timeout_max_ms: self.election_timeout_max_ms.or(other.election_timeout_max_ms),
+            worker_threads: self.worker_threads.or(other.worker_threads),
             cluster_version_max: self.cluster_version_max.or(other.cluster_version_max),
             insecure_listen: self.insecure_listen.or(other.insecure_listen),
             auth: self.auth.or(other.auth),
@@ -393,7 +409,7 @@ mod tests {
             .filter_map(clap::Arg::get_long)
             .filter(|l| *l != "help")
             .collect();
-        assert_eq!(flags.len(), 24);
+        assert_eq!(flags.len(), 25);
         for argument in command
             .get_arguments()
             .filter(|argument| argument.get_long() != Some("help"))
@@ -419,12 +435,28 @@ mod tests {
              heartbeat_interval_ms = 1\nelection_timeout_min_ms = 2\nelection_timeout_max_ms = 3\n\
              user_rate_limit = 4\nuser_rate_burst = 5\n\
              cluster_version_max = 1\ninsecure_listen = true\nlog_format = \"json\"\nauth = \"on\"\n\
-             root_token_file = \"t\"\nsession_ttl = \"1d\"\nlog_filter = \"debug\"\n"
+             root_token_file = \"t\"\nsession_ttl = \"1d\"\nlog_filter = \"debug\"\nworker_threads = 6\n"
         );
         let full = parse_file(&text).expect("every key");
         assert_eq!(Settings::default().or(full.clone()), full);
         assert_eq!(full.clone().or(Settings::default()), full);
         assert_eq!(full.clone().or(file()), full);
+    }
+
+    #[test]
+    fn threads_are_a_number_from_1_to_255() {
+        for good in ["1", "255"] {
+            let set = line(&["--worker-threads", good]).worker_threads.expect("a number");
+            assert_eq!(set.to_string(), good);
+        }
+        for bad in ["0", "256", "-1"] {
+            assert!(
+                Line::try_parse_from(["serve", "--worker-threads", bad]).is_err(),
+                "{bad}"
+            );
+            assert!(parse_file(&format!("worker_threads = {bad}")).is_err(), "{bad}");
+        }
+        assert!(worker_threads_default() >= 1);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::cache::{Budget, Cache};
 use super::retained::{self, Retained};
 use super::{Done, LogId, LogOptions, LogState, LogStats, Record, Vote};
+use crate::aside::aside;
 
 /// One change on its way to the disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -207,15 +208,14 @@ impl Queue {
                 "the log's disk is behind, an append waits for it"
             );
             // One change larger than the whole bound must pass when nothing else waits.
-            while inner.waiting_bytes > 0
-                && inner.waiting_bytes + cost_bytes > self.queue_bytes_max
-                && inner.ended.is_none()
-            {
-                inner = self
-                    .room
-                    .wait(inner)
-                    .expect("no one panics while holding the log's lock");
-            }
+            let is_full = |inner: &mut Inner| {
+                inner.waiting_bytes > 0
+                    && inner.waiting_bytes + cost_bytes > self.queue_bytes_max
+                    && inner.ended.is_none()
+            };
+            drop(inner);
+            inner = aside(|| self.room.wait_while(self.lock(), is_full))
+                .expect("no one panics while holding the log's lock");
         }
         if inner.ended.is_none() && !inner.follows(&records) {
             let last = inner.state.last;
@@ -377,7 +377,7 @@ impl Queue {
                     }
                 };
                 let before = out.len();
-                match disk(next, disk_to, &mut budget) {
+                match aside(|| disk(next, disk_to, &mut budget)) {
                     Ok(records) => out.extend(records),
                     // Cut away while it was being read: not a hole.
                     Err(_) if cuts != Some(self.lock().cuts) => continue 'again,

@@ -30,6 +30,7 @@ use super::rocks_options::{copy_options, db_options, read_options};
 use super::{
     Applied, HashLater, StateOptions, StateStats, StateStore, USER_KEYS_FROM, applied, refuse_reserved, stall,
 };
+use crate::aside::aside;
 use crate::error::{FatalHook, OpenError};
 use crate::framing;
 use crate::log::LogId;
@@ -79,10 +80,19 @@ struct Removal {
     replaced: AtomicBool,
 }
 
+impl Drop for Generation {
+    fn drop(&mut self) {
+        if self.removal.replaced.load(Ordering::Acquire) {
+            // What takes long of closing: RocksDB flushes what is in memory and ends its compactions.
+            aside(|| self.db.cancel_all_background_work(true));
+        }
+    }
+}
+
 impl Drop for Removal {
     fn drop(&mut self) {
         if self.replaced.load(Ordering::Acquire)
-            && let Err(error) = small_file::remove_tree(&self.dir)
+            && let Err(error) = aside(|| small_file::remove_tree(&self.dir))
         {
             tracing::warn!(dir = %self.dir.display(), %error, "failed to remove a replaced state, the next start will");
         }

@@ -1,11 +1,11 @@
 //! A write that RocksDB lets wait, because flushes or compactions are behind, by itself on its thread.
 //!
-//! It is made on a thread of the runtime, which has others to serve meanwhile: Raft's heartbeats above all, without which the
-//! node would seem dead. Handing every write to another thread would cost each of them a wake-up, so it is done
-//! only for those that have to wait.
+//! It is made on a thread of the runtime, which has others to serve meanwhile. Doing every write aside would cost each of them
+//! two wake-ups, so it is done only for those that have to wait.
 
 use rocksdb::{DB, Error, ErrorKind, WriteBatch, WriteOptions};
-use tokio::runtime::{Handle, RuntimeFlavor};
+
+use crate::aside::aside;
 
 /// Writes, and waits if RocksDB wants it. `batch` is asked for a second time then: the first one changed nothing.
 pub(super) fn write(db: &DB, batch: impl Fn() -> WriteBatch) -> Result<(), Error> {
@@ -21,15 +21,6 @@ fn options(at_once: bool) -> WriteOptions {
     options.disable_wal(true);
     options.set_no_slowdown(at_once);
     options
-}
-
-/// Does what may take long while another thread goes on with the runtime's other tasks.
-fn aside<R>(work: impl FnOnce() -> R) -> R {
-    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
-        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
-        // Not on a runtime, or on one that has no other thread.
-        _ => work(),
-    }
 }
 
 #[cfg(test)]

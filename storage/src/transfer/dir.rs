@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::aside::aside;
 use crate::small_file;
 
 /// Owns the directory of a checkpoint and removes it when it is dropped. Whoever still reads it keeps
@@ -23,7 +24,7 @@ impl SnapshotDir {
 
 impl Drop for SnapshotDir {
     fn drop(&mut self) {
-        if let Err(error) = small_file::remove_tree(&self.path) {
+        if let Err(error) = aside(|| small_file::remove_tree(&self.path)) {
             tracing::warn!(dir = %self.path.display(), %error, "failed to remove a snapshot, the next start will");
         }
     }

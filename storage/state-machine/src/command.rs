@@ -263,6 +263,18 @@ impl Command {
         )
     }
 
+    /// Touches hundreds or thousands of rows, however short it is itself.
+    pub fn may_take_long(&self) -> bool {
+        matches!(
+            self,
+            Command::DeleteUser { .. }
+                | Command::CreateRoom { .. }
+                | Command::DeleteRoom { .. }
+                | Command::DropWaiters { .. }
+                | Command::Tick
+        )
+    }
+
     /// Gives space back, or takes none: goes on while the disk is too full for anything else.
     pub fn makes_room(&self) -> bool {
         match self {

@@ -98,6 +98,32 @@ pub enum QueryBody {
     },
 }
 
+impl Query {
+    /// Reads hundreds of rows, or looks for its place among all messages of a room. (What a stream asks for may be as much, and
+    /// is hardly ever more than what has just come.)
+    pub fn may_take_long(&self) -> bool {
+        const ROWS: u32 = 100;
+        match &self.body {
+            QueryBody::Users { limit, .. }
+            | QueryBody::Rooms { limit, .. }
+            | QueryBody::Members { limit, .. }
+            | QueryBody::MessageRevisions { limit, .. } => *limit > ROWS,
+            QueryBody::Messages { from, limit, .. } => *limit > ROWS || matches!(from, Page::At(_)),
+            // Each with all who wait for it.
+            QueryBody::Locks { .. } => true,
+            QueryBody::User { .. }
+            | QueryBody::Room { .. }
+            | QueryBody::Message { .. }
+            | QueryBody::RoomChanges { .. }
+            | QueryBody::Position
+            | QueryBody::Caller
+            | QueryBody::Credentials { .. }
+            | QueryBody::Lock { .. }
+            | QueryBody::LockWait { .. } => false,
+        }
+    }
+}
+
 /// Which page of a room's history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Page {
