@@ -6,7 +6,10 @@
 use std::collections::BTreeMap;
 use std::fs::{self, DirEntry, File};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+use nix::fcntl::OFlag;
 
 /// The lines of a small file, by name.
 pub(crate) type Lines = BTreeMap<String, String>;
@@ -129,9 +132,27 @@ pub(crate) fn remove_tree(dir: &Path) -> io::Result<()> {
     }
 }
 
+/// Whether files of this directory can be written past the page cache. Those of some file systems cannot: in memory, over a network.
+pub(crate) fn takes_direct_io(dir: &Path) -> bool {
+    // A file without a name: nothing is left behind.
+    let flags = OFlag::O_TMPFILE | OFlag::O_DIRECT;
+    File::options().write(true).custom_flags(flags.bits()).open(dir).is_ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What it says of a directory that is there is the file system's business; RocksDB opens no log where it says yes in vain.
+    #[test]
+    fn what_is_no_directory_takes_no_direct_io() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(!takes_direct_io(&dir.path().join("missing")));
+        fs::write(dir.path().join("file"), "").unwrap();
+        assert!(!takes_direct_io(&dir.path().join("file")));
+        takes_direct_io(dir.path());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "it leaves nothing behind");
+    }
 
     #[test]
     fn any_flipped_bit_is_noticed() {

@@ -21,6 +21,7 @@ use super::record::{self, Meta};
 use super::{LogId, LogOptions, LogState, Record};
 use crate::error::OpenError;
 use crate::framing;
+use crate::small_file;
 
 const META: &str = "meta";
 
@@ -43,7 +44,10 @@ pub(super) struct Store {
 
 impl Store {
     pub(super) fn open(dir: &Path, options: &LogOptions) -> Result<Store, OpenError> {
-        let (db_options, records, meta) = db_options(options);
+        std::fs::create_dir_all(dir).map_err(|error| OpenError::io(format!("create {}", dir.display()), error))?;
+        let (mut db_options, records, meta) = db_options(options);
+        // Tables of the log are hardly ever read: their pages would only push out those of the state.
+        db_options.set_use_direct_io_for_flush_and_compaction(small_file::takes_direct_io(dir));
         let families = [
             ColumnFamilyDescriptor::new(rocksdb::DEFAULT_COLUMN_FAMILY_NAME, records),
             ColumnFamilyDescriptor::new(META, meta),
