@@ -340,9 +340,9 @@ impl<S: StateStore> NodeCore<S> {
     /// Answers from a state that is as new as was asked for.
     async fn read_state(
         &self,
+        query: Query,
         options: ReadOptions,
-        may_take_long: bool,
-        answer: impl FnOnce(&dyn View) -> Result<Answered, Fatal> + Send,
+        answer: impl FnOnce(&dyn View, &Query) -> Result<Answered, Fatal> + Send,
     ) -> Result<Answered, ReplicaError> {
         let deadline = Instant::from_std(options.deadline);
         if let Some(min) = options.min_position
@@ -355,7 +355,8 @@ impl<S: StateStore> NodeCore<S> {
             Level::Local => 0,
         };
         self.wait_applied(index, options.min_position, deadline).await?;
-        aside_if(may_take_long, || self.state.read(answer)).map_err(|error| {
+        let read = || self.state.read(|view| answer(view, &query));
+        aside_if(query.may_take_long(), read).map_err(|error| {
             (self.on_fatal)(error.to_string());
             ReplicaError::ShuttingDown
         })
@@ -381,8 +382,7 @@ impl<S: StateStore> Replica for NodeCore<S> {
     }
 
     fn read(&self, query: Query, options: ReadOptions) -> BoxFuture<'_, Result<Answered, ReplicaError>> {
-        let may_take_long = query.may_take_long();
-        Box::pin(self.read_state(options, may_take_long, move |view| query::query(&view, &query)))
+        Box::pin(self.read_state(query, options, |view, query| query::query(&view, query)))
     }
 
     fn read_page<'a>(
@@ -391,10 +391,7 @@ impl<S: StateStore> Replica for NodeCore<S> {
         options: ReadOptions,
         sink: &'a mut (dyn PageSink + Send),
     ) -> BoxFuture<'a, Result<Answered, ReplicaError>> {
-        let may_take_long = query.may_take_long();
-        Box::pin(self.read_state(options, may_take_long, move |view| {
-            query::query_into(&view, &query, sink)
-        }))
+        Box::pin(self.read_state(query, options, |view, query| query::query_into(&view, query, sink)))
     }
 
     fn watch(&self, topic: Topic) -> watch::Receiver<u64> {

@@ -227,18 +227,17 @@ async fn the_control_without_fencing_loses_updates() {
 
 /// The ends of operations of this kind that were done.
 fn done<'a>(events: &'a mut [Event], f: &'a str) -> impl Iterator<Item = &'a mut Event> {
-    events
-        .iter_mut()
-        .filter(move |event| event.f == f && event.kind == Kind::Ok)
+    events.iter_mut().filter(move |event| is_done(event, f))
+}
+
+fn is_done(event: &Event, f: &str) -> bool {
+    event.f == f && event.kind == Kind::Ok
 }
 
 /// Where the first and the last end of an operation of this kind on one key are, whichever key has two: which lock a client
 /// takes is a matter of chance.
 fn first_and_last(events: &[Event], f: &str) -> (usize, usize) {
-    let done: Vec<(usize, &Event)> = (0..)
-        .zip(events)
-        .filter(|(_, e)| e.f == f && e.kind == Kind::Ok)
-        .collect();
+    let done: Vec<(usize, &Event)> = (0..).zip(events).filter(|(_, event)| is_done(event, f)).collect();
     let pairs = done
         .iter()
         .flat_map(|first| done.iter().rev().map(move |last| (first, last)));
@@ -268,8 +267,5 @@ fn go_back(events: &mut [Event], f: &str, same_client: bool) {
 
 /// Operations of this kind that were done.
 fn count(events: &[Event], f: &str) -> usize {
-    events
-        .iter()
-        .filter(|event| event.f == f && event.kind == Kind::Ok)
-        .count()
+    events.iter().filter(|event| is_done(event, f)).count()
 }

@@ -44,7 +44,6 @@ pub(super) struct Store {
 
 impl Store {
     pub(super) fn open(dir: &Path, options: &LogOptions) -> Result<Store, OpenError> {
-        std::fs::create_dir_all(dir).map_err(|error| OpenError::io(format!("create {}", dir.display()), error))?;
         let (mut db_options, records, meta) = db_options(options);
         // Tables of the log are hardly ever read: their pages would only push out those of the state.
         db_options.set_use_direct_io_for_flush_and_compaction(small_file::takes_direct_io(dir));
