@@ -99,6 +99,7 @@ fn append<T: Encode>(buffer: &mut Vec<u8>, kind: Kind, version: u8, value: &T) {
 struct Appending<'a>(&'a mut Vec<u8>);
 
 impl Writer for Appending<'_> {
+    #[inline]
     fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
         self.0.extend_from_slice(bytes);
         Ok(())

@@ -342,8 +342,9 @@ fn after_prefix(prefix: &[u8]) -> Vec<u8> {
     unreachable!("a prefix has a tag, and no tag is 255")
 }
 
-/// The longest key without text at its end has 29 bytes; names are mostly short.
-const KEY_BYTES_TYPICAL: usize = 40;
+/// The longest key without text at its end has 29 bytes, names are mostly short, and a sender's key of a message is often a UUID
+/// behind 21 bytes.
+const KEY_BYTES_TYPICAL: usize = 64;
 
 struct Writer(Vec<u8>);
 

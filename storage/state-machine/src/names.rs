@@ -28,6 +28,10 @@ pub(crate) fn check_length(what: &str, name: &str, bytes_max: usize) -> Result<(
     if name.len() > bytes_max {
         return refuse(format!("has at most {bytes_max} bytes, this one has {}", name.len()));
     }
+    // Nearly all names; and names are checked in each command, where it is accepted and where it is applied.
+    if name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/') {
+        return Ok(());
+    }
     if name.chars().any(|c| c.is_whitespace() || c.is_control() || c == '/') {
         return refuse("has no white space, no control characters and no '/'".to_owned());
     }

@@ -1,7 +1,7 @@
 //! Rows that apply reads again and again: the callers, the rooms, their tails, the memberships, the clock. They are
 //! remembered beyond one write of the state, because the next entries mostly want the same ones.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use crate::view::Change;
 #[cfg(doc)]
@@ -17,7 +17,8 @@ const VALUE_BYTES_MAX: usize = 1024;
 /// (see [`Overlay::into_changes_and_cache`]), or forget it.
 #[derive(Debug, Clone, Default)]
 pub struct RowCache {
-    rows: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    /// Never gone through: its order, which is another one on each node, decides nothing.
+    rows: HashMap<Vec<u8>, Option<Vec<u8>>>,
 }
 
 impl RowCache {

@@ -298,15 +298,28 @@ impl<V: View> Overlay<V> {
 
 impl<V: View> View for Overlay<V> {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Fatal> {
+        let mut found = None;
+        self.look(key, &mut |value| {
+            found = Some(value.to_vec());
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    fn look(&self, key: &[u8], look: &mut dyn FnMut(&[u8]) -> Result<(), Fatal>) -> Result<bool, Fatal> {
+        let mut show = |value: &Option<Vec<u8>>| match value {
+            Some(value) => look(value).map(|()| true),
+            None => Ok(false),
+        };
         if let Some(value) = self.written(key) {
-            return Ok(value.clone());
+            return show(value);
         }
         if let Some(value) = self.cache.borrow().get(key) {
-            return Ok(value.clone());
+            return show(value);
         }
         let value = self.base.get(key)?;
         self.cache.borrow_mut().remember(key, &value);
-        Ok(value)
+        show(&value)
     }
 
     /// Apply reads few pairs, and keeps them: they are merged as copies.
