@@ -16,10 +16,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use quorate_state_machine::view::Visitor;
+use quorate_state_machine::view::{Visitor, successor};
 use quorate_state_machine::{Change, Fatal, View};
 use rocksdb::checkpoint::Checkpoint;
-use rocksdb::{BottommostLevelCompaction, Cache, CompactOptions, DB, Range, ReadOptions, Snapshot, WriteBatch};
+use rocksdb::{
+    BottommostLevelCompaction, Cache, CompactOptions, DB, DBPinnableSlice, Range, ReadOptions, ReadTier, Snapshot,
+    WriteBatch,
+};
 
 use super::deleted::{DeletedRanges, WORTHWHILE_BYTES};
 use super::hash::{self, StateHash};
@@ -122,7 +125,7 @@ impl RocksState {
             ..options
         };
         let load = Load::new();
-        let mut db_options = db_options(&options, &block_cache, &load);
+        let mut db_options = db_options(&options, &block_cache, &load, dir);
         // Once the pointer names a generation, it exists; a missing one is damage, not a fresh start.
         db_options.create_if_missing(found.is_none());
         let generation_dir = pointer.dir(dir);
@@ -284,7 +287,12 @@ impl StateStore for RocksState {
         small_file::remove_tree(&generation_dir).map_err(|error| failed(&error))?;
         std::fs::rename(dir, &generation_dir).map_err(|error| failed(&error))?;
         small_file::sync_dir(state_dir).map_err(|error| failed(&error))?;
-        let mut db_options = db_options(&self.shared.options, &self.shared.block_cache, &self.shared.load);
+        let mut db_options = db_options(
+            &self.shared.options,
+            &self.shared.block_cache,
+            &self.shared.load,
+            state_dir,
+        );
         db_options.create_if_missing(false);
         let db = DB::open(&db_options, &generation_dir).map_err(|error| failed(&error))?;
         pointer.save(state_dir).map_err(|error| failed(&error))?;
@@ -470,20 +478,30 @@ pub(super) fn fatal(error: &rocksdb::Error) -> Fatal {
     }
 }
 
-/// What apply and query see.
+/// What apply and query see. What lies in memory is read at once, and what must be read from a file is read aside: a
+/// node has a thread or two for all that it does, and a disk may take its time.
 struct SnapshotView<'a> {
     db: &'a DB,
-    /// Of `snapshot`, for all lookups. Before it: fields are dropped in this order.
+    /// Of `snapshot`, for all lookups in memory. Before it: fields are dropped in this order.
     options: ReadOptions,
     snapshot: Snapshot<'a>,
     cache: Option<ReadCacheAt<'a>>,
 }
 
+/// Pairs that are visited one after the other.
+struct Visit<'a, 'v> {
+    from: Vec<u8>,
+    to: Vec<u8>,
+    reverse: bool,
+    /// How many are still wanted.
+    limit: usize,
+    visit: &'a mut Visitor<'v>,
+}
+
 impl<'a> SnapshotView<'a> {
     fn new(db: &'a DB, cache: Option<&'a ReadCache>) -> Self {
         let snapshot = db.snapshot();
-        let mut options = read_options();
-        options.set_snapshot(&snapshot);
+        let options = options_at(&snapshot, ReadTier::BlockCache);
         let cache = cache.map(|cache| cache.at(snapshot.sequence_number()));
         Self {
             db,
@@ -492,6 +510,63 @@ impl<'a> SnapshotView<'a> {
             cache,
         }
     }
+
+    fn find(&self, key: &[u8]) -> Result<Option<DBPinnableSlice<'_>>, rocksdb::Error> {
+        match self.db.get_pinned_opt(key, &self.options) {
+            Err(error) if is_on_disk_only(&error) => aside(|| {
+                let options = options_at(&self.snapshot, ReadTier::All);
+                self.db.get_pinned_opt(key, &options)
+            }),
+            found => found,
+        }
+    }
+
+    /// Visits what is left. An error that says that the next pair [`is_on_disk_only`] comes before that pair, and what is
+    /// left then begins with it.
+    fn walk(&self, left: &mut Visit<'_, '_>, tier: ReadTier) -> Result<Result<(), rocksdb::Error>, Fatal> {
+        let mut options = options_at(&self.snapshot, tier);
+        options.set_iterate_lower_bound(left.from.as_slice());
+        options.set_iterate_upper_bound(left.to.as_slice());
+        let mut rows = self.db.raw_iterator_opt(options);
+        match left.reverse {
+            false => rows.seek_to_first(),
+            true => rows.seek_to_last(),
+        }
+        let mut last = None;
+        while let Some((key, value)) = rows.item() {
+            (left.visit)(key, value)?;
+            left.limit -= 1;
+            // The row behind the last one may lie in another block.
+            if left.limit == 0 {
+                return Ok(Ok(()));
+            }
+            let last = last.get_or_insert_with(Vec::new);
+            last.clear();
+            last.extend_from_slice(key);
+            match left.reverse {
+                false => rows.next(),
+                true => rows.prev(),
+            }
+        }
+        match (last, left.reverse) {
+            (None, _) => {}
+            (Some(last), false) => left.from = successor(&last),
+            (Some(last), true) => left.to = last,
+        }
+        Ok(rows.status())
+    }
+}
+
+fn options_at(snapshot: &Snapshot<'_>, tier: ReadTier) -> ReadOptions {
+    let mut options = read_options();
+    options.set_snapshot(snapshot);
+    options.set_read_tier(tier);
+    options
+}
+
+/// Whether it was asked for what lies in memory, and there is more on the disk.
+fn is_on_disk_only(error: &rocksdb::Error) -> bool {
+    error.kind() == rocksdb::ErrorKind::Incomplete
 }
 
 impl View for SnapshotView<'_> {
@@ -512,8 +587,7 @@ impl View for SnapshotView<'_> {
         if let Some(known) = self.cache.as_ref().and_then(|cache| cache.get(key)) {
             return show(known.as_deref());
         }
-        let found = self.db.get_pinned_opt(key, &self.options);
-        let found = found.map_err(|error| fatal(&error))?;
+        let found = self.find(key).map_err(|error| fatal(&error))?;
         if let Some(cache) = &self.cache {
             cache.keep(key, found.as_deref());
         }
@@ -525,28 +599,18 @@ impl View for SnapshotView<'_> {
         if from >= to || limit == 0 {
             return Ok(());
         }
-        let mut options = read_options();
-        options.set_iterate_lower_bound(from);
-        options.set_iterate_upper_bound(to);
-        let mut rows = self.snapshot.raw_iterator_opt(options);
-        match reverse {
-            false => rows.seek_to_first(),
-            true => rows.seek_to_last(),
-        }
-        let mut visited = 0;
-        while let Some((key, value)) = rows.item() {
-            visit(key, value)?;
-            visited += 1;
-            // The row behind the last one may lie in another block.
-            if visited == limit {
-                break;
-            }
-            match reverse {
-                false => rows.next(),
-                true => rows.prev(),
-            }
-        }
-        rows.status().map_err(|error| fatal(&error))
+        let mut left = Visit {
+            from: from.to_vec(),
+            to: to.to_vec(),
+            reverse,
+            limit,
+            visit,
+        };
+        let walked = match self.walk(&mut left, ReadTier::BlockCache)? {
+            Err(error) if is_on_disk_only(&error) => aside(|| self.walk(&mut left, ReadTier::All))?,
+            walked => walked,
+        };
+        walked.map_err(|error| fatal(&error))
     }
 }
 

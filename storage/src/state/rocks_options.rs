@@ -3,12 +3,14 @@
 //! Tables from the second level on, which hold nearly all of the data, are compressed with zstd; the
 //! younger ones are rewritten too often for that.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use rocksdb::{BlockBasedIndexType, BlockBasedOptions, Cache, DBCompressionType, LogLevel, Options, ReadOptions};
 
 use super::StateOptions;
 use super::pace::{self, Load, Pace};
+use crate::small_file;
 
 pub(super) fn read_options() -> ReadOptions {
     let mut options = ReadOptions::default();
@@ -16,7 +18,8 @@ pub(super) fn read_options() -> ReadOptions {
     options
 }
 
-pub(super) fn db_options(options: &StateOptions, block_cache: &Cache, load: &Arc<Load>) -> Options {
+/// Of a database somewhere below `state_dir`.
+pub(super) fn db_options(options: &StateOptions, block_cache: &Cache, load: &Arc<Load>, state_dir: &Path) -> Options {
     let mut tables = BlockBasedOptions::default();
     tables.set_block_cache(block_cache);
     // Indexes and filters count towards the cache; those of the youngest level stay in it.
@@ -38,6 +41,9 @@ pub(super) fn db_options(options: &StateOptions, block_cache: &Cache, load: &Arc
     db.create_if_missing(true);
     db.set_block_based_table_factory(&tables);
     db.set_write_buffer_size(options.write_buffer_bytes);
+    // Copying each table into fresh pages of the page cache took more of the processor than making it. Most of a table is not
+    // asked for again while it lasts; what is comes into the page cache when it is read.
+    db.set_use_direct_io_for_flush_and_compaction(small_file::takes_direct_io(state_dir));
     // One that is filled, one that is flushed, two for a disk that is behind.
     db.set_max_write_buffer_number(4);
     db.set_max_background_jobs(options.background_jobs);

@@ -1,6 +1,10 @@
 //! Rows that apply reads again and again: the callers, the rooms, their tails, the memberships, the clock. They are
 //! remembered beyond one write of the state, because the next entries mostly want the same ones.
 
+#[expect(
+    clippy::disallowed_types,
+    reason = "it is only asked for keys: its order decides nothing"
+)]
 use std::collections::HashMap;
 
 use crate::view::Change;
@@ -17,7 +21,11 @@ const VALUE_BYTES_MAX: usize = 1024;
 /// (see [`Overlay::into_changes_and_cache`]), or forget it.
 #[derive(Debug, Clone, Default)]
 pub struct RowCache {
-    /// Never gone through: its order, which is another one on each node, decides nothing.
+    /// Found by hash: most reads of apply end here. It must never be gone through: its order is another one on each node.
+    #[expect(
+        clippy::disallowed_types,
+        reason = "it is only asked for keys: its order decides nothing"
+    )]
     rows: HashMap<Vec<u8>, Option<Vec<u8>>>,
 }
 

@@ -183,3 +183,94 @@ fn only_tables_in_use_are_taken_for_durable() {
     durable.sort();
     assert_eq!(durable, ["2.sst", "3.sst"]);
 }
+
+/// Whatever lies in memory and whatever does not: a reader finds the same, once and in order.
+#[test]
+fn rows_in_memory_and_on_the_disk_are_read_as_one() {
+    const ROWS: u64 = 3_000;
+    let key = |number: u64| format!("row {number:06}").into_bytes();
+    let dir = tempfile::tempdir().unwrap();
+    let mut expected = Vec::new();
+    {
+        let small = StateOptions {
+            write_buffer_bytes: 64 << 10,
+            ..StateOptions::default()
+        };
+        let state = RocksState::open(dir.path(), small, no_failure()).unwrap();
+        // Neighbours in different tables, some of them twice.
+        for number in (0..ROWS).step_by(3).chain((0..ROWS).step_by(2)).chain(0..ROWS) {
+            let change = put(&String::from_utf8(key(number)).unwrap(), &"x".repeat(300));
+            state.write(vec![change], &applied(1)).unwrap();
+        }
+        expected.extend((0..ROWS).map(key));
+        state.sync().unwrap();
+    }
+    let scan = |view: &dyn View, from: u64, to: u64, reverse: bool, limit: usize| -> Vec<Vec<u8>> {
+        let pairs = view.scan(&key(from), &key(to), reverse, limit).unwrap();
+        pairs.into_iter().map(|(key, _)| key).collect()
+    };
+    for warm in [0, 1, 7, 40, 400] {
+        for reverse in [false, true] {
+            // Nothing is in the cache of a state that was just opened but what is read here.
+            let state = open(dir.path()).unwrap();
+            state.read_once(|view| {
+                for number in 0..warm {
+                    let number = number * 7919 % ROWS;
+                    assert!(view.get(&key(number)).unwrap().is_some(), "{number}");
+                    assert!(view.get(format!("row {number:06}x").as_bytes()).unwrap().is_none());
+                }
+                let mut wanted: Vec<_> = expected[100..2_900].to_vec();
+                if reverse {
+                    wanted.reverse();
+                }
+                assert_eq!(scan(view, 100, 2_900, reverse, 777), wanted[..777]);
+                assert_eq!(scan(view, 100, 2_900, reverse, 9_999), wanted);
+            });
+        }
+    }
+}
+
+/// On a runtime with one thread: what is in memory leaves that thread alone, and for the disk another one is made.
+#[test]
+fn only_what_touches_the_disk_is_read_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = open(dir.path()).unwrap();
+    (1..=99).for_each(|number| state.write(vec![row(number)], &applied(number)).unwrap());
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .build()
+        .unwrap();
+    // Threads that were made besides, for one reader after the other.
+    let threads = |state: &RocksState, reader: fn(&dyn View)| {
+        let state = state.clone();
+        let metrics = runtime.metrics();
+        let reading = runtime.spawn(async move {
+            state.read_once(reader);
+            metrics.num_blocking_threads()
+        });
+        runtime.block_on(reading).unwrap()
+    };
+    let get: fn(&dyn View) = |view| assert!(view.get(b"row 55").unwrap().is_some());
+    let scan: fn(&dyn View) = |view| assert_eq!(view.scan(b"row", b"rox", false, 999).unwrap().len(), 99);
+    assert_eq!(
+        (threads(&state, get), threads(&state, scan)),
+        (0, 0),
+        "a memtable is memory"
+    );
+    state.sync().unwrap();
+    drop(state);
+    let state = open(dir.path()).unwrap();
+    let cold = threads(&state, get);
+    assert!(
+        cold > 0,
+        "but for its first block, a table that was just opened is on the disk"
+    );
+    drop(state);
+    let state = open(dir.path()).unwrap();
+    state.read_once(scan);
+    assert_eq!(
+        (threads(&state, get), threads(&state, scan)),
+        (cold, cold),
+        "the block is in the cache"
+    );
+}
