@@ -234,7 +234,7 @@ fn db_options(options: &LogOptions) -> (Options, Options, Options) {
     db.set_atomic_flush(true);
     db.set_paranoid_checks(true);
     db.set_max_background_jobs(2);
-    // Written back steadily, so that no sync queues behind a whole table.
+    // Where tables go through the page cache: written back steadily, so that no sync queues behind a whole one.
     db.set_bytes_per_sync(1 << 20);
     // Old files are hardly read: do not keep a table reader of each in memory.
     db.set_max_open_files(256);

@@ -498,6 +498,12 @@ struct Visit<'a, 'v> {
     visit: &'a mut Visitor<'v>,
 }
 
+enum Walked {
+    ToTheEnd,
+    /// What comes next is on the disk only.
+    ToTheDisk,
+}
+
 impl<'a> SnapshotView<'a> {
     fn new(db: &'a DB, cache: Option<&'a ReadCache>) -> Self {
         let snapshot = db.snapshot();
@@ -521,9 +527,8 @@ impl<'a> SnapshotView<'a> {
         }
     }
 
-    /// Visits what is left. An error that says that the next pair [`is_on_disk_only`] comes before that pair, and what is
-    /// left then begins with it.
-    fn walk(&self, left: &mut Visit<'_, '_>, tier: ReadTier) -> Result<Result<(), rocksdb::Error>, Fatal> {
+    /// Visits what is left, as far as it lies in this tier; what is left then begins behind what was visited.
+    fn walk(&self, left: &mut Visit<'_, '_>, tier: ReadTier) -> Result<Walked, Fatal> {
         let mut options = options_at(&self.snapshot, tier);
         options.set_iterate_lower_bound(left.from.as_slice());
         options.set_iterate_upper_bound(left.to.as_slice());
@@ -538,7 +543,7 @@ impl<'a> SnapshotView<'a> {
             left.limit -= 1;
             // The row behind the last one may lie in another block.
             if left.limit == 0 {
-                return Ok(Ok(()));
+                return Ok(Walked::ToTheEnd);
             }
             let last = last.get_or_insert_with(Vec::new);
             last.clear();
@@ -553,7 +558,11 @@ impl<'a> SnapshotView<'a> {
             (Some(last), false) => left.from = successor(&last),
             (Some(last), true) => left.to = last,
         }
-        Ok(rows.status())
+        match rows.status() {
+            Ok(()) => Ok(Walked::ToTheEnd),
+            Err(error) if is_on_disk_only(&error) => Ok(Walked::ToTheDisk),
+            Err(error) => Err(fatal(&error)),
+        }
     }
 }
 
@@ -606,11 +615,10 @@ impl View for SnapshotView<'_> {
             limit,
             visit,
         };
-        let walked = match self.walk(&mut left, ReadTier::BlockCache)? {
-            Err(error) if is_on_disk_only(&error) => aside(|| self.walk(&mut left, ReadTier::All))?,
-            walked => walked,
-        };
-        walked.map_err(|error| fatal(&error))
+        if let Walked::ToTheDisk = self.walk(&mut left, ReadTier::BlockCache)? {
+            aside(|| self.walk(&mut left, ReadTier::All))?;
+        }
+        Ok(())
     }
 }
 

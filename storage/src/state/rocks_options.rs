@@ -95,7 +95,7 @@ fn base_options() -> Options {
     db.set_compression_per_level(&compression_of_levels());
     // Level 1 of zstd: its default, 3, takes a good deal longer for a few bytes less. The other numbers are RocksDB's defaults.
     db.set_compression_options(-14, 1, 0, 0);
-    // Written back steadily, so that the log's syncs do not queue behind a large flush.
+    // Where tables go through the page cache: written back steadily, so that the log's syncs do not queue behind a large flush.
     db.set_bytes_per_sync(1 << 20);
     db.set_log_level(LogLevel::Warn);
     db.set_keep_log_file_num(2);

@@ -2,7 +2,7 @@
 //! that for every message, so it is much of what a cluster costs.
 //!
 //! ```text
-//! cargo bench --locked --profile release -p quorate-state-machine
+//! cargo bench --locked --profile release --workspace --bench apply
 //! ```
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};

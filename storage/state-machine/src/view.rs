@@ -20,7 +20,8 @@ pub type Visitor<'a> = dyn FnMut(&[u8], &[u8]) -> Result<(), Fatal> + 'a;
 pub trait View {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Fatal>;
 
-    /// Shows the value to `look`, where it lies. False: there is none.
+    /// Shows the value to `look`, where it lies. False: there is none. `look` must not ask the view for anything: it may be in
+    /// the midst of its own.
     fn look(&self, key: &[u8], look: &mut dyn FnMut(&[u8]) -> Result<(), Fatal>) -> Result<bool, Fatal> {
         match self.get(key)? {
             Some(value) => look(&value).map(|()| true),
