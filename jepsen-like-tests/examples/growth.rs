@@ -116,16 +116,22 @@ impl Store {
 type Request = fn(&Store, usize) -> Call;
 
 /// What is measured of a store, by the number of the request.
-const KINDS: [(&str, Request); 3] = [
+const KINDS: [(&str, Request); 5] = [
     ("send", |store, number| send(store.room(number), &"x".repeat(256))),
-    ("last page", |store, number| {
-        Call::get(format!("{}?limit=50", messages(store.room(number))))
-    }),
-    ("page in the middle", |store, number| {
-        let after = store.middle.load(Ordering::Relaxed);
-        Call::get(format!("{}?limit=50&after={after}", messages(store.room(number))))
-    }),
+    ("last page", last_page),
+    ("last page, asked again", last_page),
+    ("page in the middle", page_in_the_middle),
+    ("page in the middle, asked again", page_in_the_middle),
 ];
+
+fn last_page(store: &Store, number: usize) -> Call {
+    Call::get(format!("{}?limit=50", messages(store.room(number))))
+}
+
+fn page_in_the_middle(store: &Store, number: usize) -> Call {
+    let after = store.middle.load(Ordering::Relaxed);
+    Call::get(format!("{}?limit=50&after={after}", messages(store.room(number))))
+}
 
 /// Medians in milliseconds of the stores, which are asked in turn: what a request takes may change by half from one minute to
 /// the next, as the disk does.

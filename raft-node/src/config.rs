@@ -30,6 +30,10 @@ pub const LOG_AGE_MAX_S: u64 = 24 * 3600;
 /// Below so much free space, in bytes, writes are refused. It covers what is still written then: the log's
 /// and the state's buffers, and a snapshot.
 pub const DISK_FREE_MIN: u64 = 256 << 20;
+/// With a smaller one the filters and indexes alone would push each other out.
+const BLOCK_CACHE_BYTES_LEAST: u64 = 8 << 20;
+/// No machine has more; such a number is a slip.
+const BLOCK_CACHE_BYTES_MAX: u64 = 1 << 40;
 /// How often the leader compares the states of all nodes, in seconds.
 pub const VERIFY_INTERVAL_S: u64 = 600;
 /// More requests a second than this, for one user, is no limit on any machine.
@@ -59,6 +63,8 @@ pub struct Config {
     pub log_age_max_s: u64,
     /// The low-water mark of free disk space.
     pub disk_free_min: u64,
+    /// Uncompressed blocks of the state's tables that are kept in memory.
+    pub block_cache_bytes: u64,
     /// 0: never.
     pub verify_interval_s: u64,
     /// Requests a second that a user may make on this node in the long run; 0: as many as he likes, which is
@@ -177,6 +183,12 @@ impl Config {
         }
         if self.log_bytes_max < LOG_BYTES_LEAST {
             refuse!("log-bytes-max: {} is less than {LOG_BYTES_LEAST}", self.log_bytes_max);
+        }
+        if !(BLOCK_CACHE_BYTES_LEAST..=BLOCK_CACHE_BYTES_MAX).contains(&self.block_cache_bytes) {
+            refuse!(
+                "block-cache-bytes: {} is not between {BLOCK_CACHE_BYTES_LEAST} and {BLOCK_CACHE_BYTES_MAX}",
+                self.block_cache_bytes
+            );
         }
         if self.log_age_max_s == 0 {
             refuse!("log-age-max-s: it is zero");
@@ -309,6 +321,7 @@ fn check_initial_cluster(members: &[InitialMember]) -> Result<(), InvalidConfig>
 #[cfg(test)]
 mod tests {
     use quorate_api::RootToken;
+    use quorate_storage::state::BLOCK_CACHE_BYTES;
 
     use super::*;
 
@@ -328,6 +341,7 @@ mod tests {
             log_bytes_max: LOG_BYTES_MAX,
             log_age_max_s: LOG_AGE_MAX_S,
             disk_free_min: DISK_FREE_MIN,
+            block_cache_bytes: BLOCK_CACHE_BYTES as u64,
             verify_interval_s: VERIFY_INTERVAL_S,
             user_rate_limit: 0,
             user_rate_burst: 0,
@@ -396,6 +410,8 @@ mod tests {
             (|c| c.join = vec!["nowhere".into()], "join"),
             (|c| c.log_bytes_max = 1, "log-bytes-max"),
             (|c| c.log_age_max_s = 0, "log-age-max-s"),
+            (|c| c.block_cache_bytes = (8 << 20) - 1, "block-cache-bytes"),
+            (|c| c.block_cache_bytes = (1 << 40) + 1, "block-cache-bytes"),
             (|c| c.user_rate_limit = 1_000_001, "user-rate-limit"),
             (|c| c.user_rate_burst = 1, "user-rate-burst"),
             (|c| c.cluster_version_max = 0, "cluster-version-max"),

@@ -26,6 +26,8 @@ pub struct Metrics {
     pub peers: PeerMetrics,
     pub fsync: FsyncMetrics,
     pub disk_bytes: IntGaugeVec,
+    /// What is kept in memory to spare the disk.
+    pub kept_bytes: IntGaugeVec,
     pub disk_free_bytes: IntGauge,
     pub read_index_rounds: IntCounter,
     pub memory_bytes: IntGauge,
@@ -184,6 +186,10 @@ impl Metrics {
                 Opts::new("quorate_disk_bytes", "Bytes on disk, by what they are for."),
                 &["of"],
             )?,
+            kept_bytes: IntGaugeVec::new(
+                Opts::new("quorate_kept_bytes", "Bytes kept in memory, by what they are of."),
+                &["of"],
+            )?,
             disk_free_bytes: IntGauge::new(
                 "quorate_disk_free_bytes",
                 "Bytes free on the data directory's file system.",
@@ -259,7 +265,7 @@ impl Metrics {
             elections,
             ..
         } = &metrics;
-        let collectors: [Box<dyn prometheus::core::Collector>; 34] = [
+        let collectors: [Box<dyn prometheus::core::Collector>; 35] = [
             Box::new(metrics.has_leader.clone()),
             Box::new(metrics.is_leader.clone()),
             Box::new(metrics.leader_changes.clone()),
@@ -281,6 +287,7 @@ impl Metrics {
             Box::new(fsync.seconds.clone()),
             Box::new(fsync.entries.clone()),
             Box::new(metrics.disk_bytes.clone()),
+            Box::new(metrics.kept_bytes.clone()),
             Box::new(metrics.disk_free_bytes.clone()),
             Box::new(metrics.read_index_rounds.clone()),
             Box::new(metrics.memory_bytes.clone()),

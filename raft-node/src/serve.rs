@@ -55,7 +55,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let registry = Registry::new();
     let metrics = Metrics::new(&registry).context("failed to set up metrics")?;
     let log = open_log(&node_dir, &metrics, on_fatal.clone())?;
-    let state = RocksState::open(&node_dir.state_dir(), StateOptions::default(), on_fatal.clone())?;
+    let state = StateOptions {
+        block_cache_bytes: usize::try_from(config.block_cache_bytes).context("block-cache-bytes")?,
+        ..StateOptions::default()
+    };
+    let state = RocksState::open(&node_dir.state_dir(), state, on_fatal.clone())?;
     check_agreement(&node_dir, &log.state(), state.applied()?.last, state.installed())?;
 
     let identity = node_dir.identity();
@@ -295,10 +299,18 @@ fn measure(core: &Core, metrics: &Metrics, log: &RocksLog, node_dir: &NodeDir) {
     metrics
         .snapshot_received_bytes
         .set(gauge(transfers.received_bytes.load(Ordering::Relaxed)));
+    let state = core.state.stats();
     metrics
         .disk_bytes
         .with_label_values(&["state"])
-        .set(gauge(core.state.stats().disk_bytes));
+        .set(gauge(state.disk_bytes));
+    for (of, bytes) in [
+        ("recent_entries", log.cache_bytes),
+        ("memtables", state.memtable_bytes),
+        ("blocks", state.block_cache_bytes),
+    ] {
+        metrics.kept_bytes.with_label_values(&[of]).set(gauge(bytes));
+    }
     if let Ok(free) = node_dir.free_bytes() {
         metrics.disk_free_bytes.set(gauge(free));
     }

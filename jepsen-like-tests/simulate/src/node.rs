@@ -197,6 +197,8 @@ impl Node {
             log_bytes_max: LOG_BYTES_MAX,
             log_age_max_s: 3600,
             disk_free_min: 1,
+            // Its state is in memory.
+            block_cache_bytes: 8 << 20,
             verify_interval_s: 0,
             user_rate_limit: 0,
             user_rate_burst: 0,

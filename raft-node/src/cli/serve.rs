@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use quorate_api::{Accounts, SESSION_TTL_MS};
 use quorate_state_machine::VERSION_MAX;
+use quorate_storage::state::BLOCK_CACHE_BYTES;
 use raft_node::config::{
     self, Config, ELECTION_TIMEOUT_MAX_MS, ELECTION_TIMEOUT_MIN_MS, HEARTBEAT_INTERVAL_MS, InvalidConfig,
 };
@@ -93,6 +94,9 @@ struct Settings {
     /// With less free disk than this, writes are refused (507) and deletions go on [default: 268435456]
     #[arg(long, env = "QUORATE_DISK_FREE_MIN", value_name = "BYTES")]
     disk_free_min: Option<u64>,
+    /// What is read often and should fit in memory: blocks of RocksDB's tables, uncompressed [default: 50331648]
+    #[arg(long, env = "QUORATE_BLOCK_CACHE_BYTES", value_name = "BYTES")]
+    block_cache_bytes: Option<u64>,
     /// How often the leader compares the states of all nodes; 0: never [default: 600]
     #[arg(long, env = "QUORATE_VERIFY_INTERVAL_S", value_name = "SECONDS")]
     verify_interval_s: Option<u64>,
@@ -193,6 +197,7 @@ impl Settings {
             log_bytes_max: self.log_bytes_max.or(other.log_bytes_max),
             log_age_max_s: self.log_age_max_s.or(other.log_age_max_s),
             disk_free_min: self.disk_free_min.or(other.disk_free_min),
+            block_cache_bytes: self.block_cache_bytes.or(other.block_cache_bytes),
             verify_interval_s: self.verify_interval_s.or(other.verify_interval_s),
             user_rate_limit: self.user_rate_limit.or(other.user_rate_limit),
             user_rate_burst: self.user_rate_burst.or(other.user_rate_burst),
@@ -253,6 +258,7 @@ impl Settings {
             log_bytes_max: self.log_bytes_max.unwrap_or(config::LOG_BYTES_MAX),
             log_age_max_s: self.log_age_max_s.unwrap_or(config::LOG_AGE_MAX_S),
             disk_free_min: self.disk_free_min.unwrap_or(config::DISK_FREE_MIN),
+            block_cache_bytes: self.block_cache_bytes.unwrap_or(BLOCK_CACHE_BYTES as u64),
             verify_interval_s: self.verify_interval_s.unwrap_or(config::VERIFY_INTERVAL_S),
             user_rate_limit: self.user_rate_limit.unwrap_or(0),
             user_rate_burst: self.user_rate_burst.unwrap_or(0),

@@ -121,6 +121,7 @@ impl Cluster {
             log_bytes_max: 1 << 20,
             log_age_max_s: 3600,
             disk_free_min: 1 << 20,
+            block_cache_bytes: 8 << 20,
             verify_interval_s: 0,
             user_rate_limit: 0,
             user_rate_burst: 0,

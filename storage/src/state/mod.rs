@@ -25,7 +25,7 @@ use quorate_state_machine::{Change, Fatal, View};
 
 pub use hash::HashLater;
 pub use memory::MemoryState;
-pub use options::{StateOptions, StateStats};
+pub use options::{BLOCK_CACHE_BYTES, StateOptions, StateStats};
 pub use rocks::RocksState;
 
 use crate::log::LogId;

@@ -1,5 +1,8 @@
 //! What can be set about a state on disk, and what it counts.
 
+/// The default of [`StateOptions::block_cache_bytes`].
+pub const BLOCK_CACHE_BYTES: usize = 48 << 20;
+
 /// The defaults are for a node that shares a small machine: together with the log's they stay below
 /// the 300 MB that a node with a million messages may take.
 #[derive(Debug, Clone)]
@@ -17,7 +20,7 @@ pub struct StateOptions {
 impl Default for StateOptions {
     fn default() -> Self {
         Self {
-            block_cache_bytes: 48 << 20,
+            block_cache_bytes: BLOCK_CACHE_BYTES,
             write_buffer_bytes: 28 << 20,
             background_jobs: 2,
         }

@@ -804,6 +804,28 @@ fn wait_for_bytes_below(state: &RocksState, bytes: u64) {
 }
 
 #[test]
+fn blocks_in_memory_have_the_bound_that_was_set() {
+    let kept_of = |block_cache_bytes| {
+        let dir = tempfile::tempdir().unwrap();
+        let options = StateOptions {
+            block_cache_bytes,
+            write_buffer_bytes: 1 << 20,
+            ..StateOptions::default()
+        };
+        let state = RocksState::open(&dir.path().join("state"), options, no_failure()).unwrap();
+        fill_rooms(&state);
+        state.sync().unwrap();
+        let rows = state.read(|view| view.scan(b"room", b"rooz", false, usize::MAX).unwrap());
+        assert!(rows.len() > 10_000, "{}", rows.len());
+        state.stats().block_cache_bytes
+    };
+    // Tables that are open hold some blocks beyond it.
+    let (small, large) = (kept_of(1 << 20), kept_of(16 << 20));
+    assert!(small < 2 << 20, "{small}");
+    assert!((4 << 20..18 << 20).contains(&large), "{large}");
+}
+
+#[test]
 fn the_space_of_deleted_rooms_comes_back() {
     let dir = tempfile::tempdir().unwrap();
     let options = StateOptions {
