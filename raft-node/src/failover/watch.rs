@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::{Failover, Sign};
 use crate::node::NodeCore;
-use crate::peers::pool::Probe;
+use crate::peers::pool::{DIAL_TIMEOUT, Probe};
 use crate::types::to_stored_vote;
 
 /// A process that ends closes its sockets one after the other: for a moment its listener may outlive a connection.
@@ -19,6 +19,11 @@ const PROBE_AGAIN_MIN: Duration = Duration::from_millis(2);
 const PROBE_AGAIN_REFUSED: Duration = Duration::from_millis(100);
 /// While nothing can be said: a link that is down, or a node that does not take this one for a peer.
 const PROBE_AGAIN_UNCLEAR: Duration = Duration::from_secs(1);
+
+/// How long a probe first waits for an answer. A packet that comes just as a listener closes may be dropped without a
+/// word, and TCP sends it again after a second: whoever dials anew hears at once that nobody listens. A leader that is
+/// far away or busy is given twice as long each time.
+const PROBE_WITHIN_MIN: Duration = Duration::from_millis(50);
 
 /// Watches whoever leads, and takes part in replacing it when it is lost. Ends with the node.
 pub async fn watch_leader<S: StateStore>(core: Arc<NodeCore<S>>) {
@@ -63,8 +68,11 @@ async fn observe<S: StateStore>(core: &NodeCore<S>, leader: Vote) {
     // Learned only now, when it leads: an earlier run may have been met before it led.
     let mut known_run = None;
     let mut pause = PROBE_AGAIN_MIN;
+    let mut within = PROBE_WITHIN_MIN;
     loop {
-        match core.pool.probe(leader.leader).await {
+        let probe = core.pool.probe(leader.leader, within).await;
+        within = next_within(&probe, within);
+        match probe {
             Probe::Met(connection) => {
                 let run = connection.greeted.run;
                 if restarted(known_run, run) {
@@ -94,6 +102,14 @@ async fn observe<S: StateStore>(core: &NodeCore<S>, leader: Vote) {
     }
 }
 
+/// How long the next probe waits, after one that waited for so long.
+fn next_within(probe: &Probe, within: Duration) -> Duration {
+    match probe {
+        Probe::Met(_) | Probe::Refused => PROBE_WITHIN_MIN,
+        Probe::Unclear => (within * 2).min(DIAL_TIMEOUT),
+    }
+}
+
 /// Whether another run answers than the one that was met when it led. What a peer of an earlier build is, nobody knows.
 fn restarted(known: Option<u128>, met: Option<u128>) -> bool {
     known.zip(met).is_some_and(|(known, met)| known != met)
@@ -107,7 +123,18 @@ async fn rest(failover: &Failover, pause: &mut Duration, pause_max: Duration) {
 
 #[cfg(test)]
 mod tests {
-    use super::restarted;
+    use super::*;
+
+    #[test]
+    fn a_lost_packet_costs_little_and_a_slow_leader_is_waited_for() {
+        let unclear = |within: &Duration| Some(next_within(&Probe::Unclear, *within));
+        let waits: Vec<u128> = std::iter::successors(Some(PROBE_WITHIN_MIN), unclear)
+            .take(7)
+            .map(|within| within.as_millis())
+            .collect();
+        assert_eq!(waits, [50, 100, 200, 400, 800, 1000, 1000]);
+        assert_eq!(next_within(&Probe::Refused, DIAL_TIMEOUT), PROBE_WITHIN_MIN);
+    }
 
     #[test]
     fn only_another_known_run_is_a_restart() {

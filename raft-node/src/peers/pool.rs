@@ -23,7 +23,7 @@ use crate::metrics::PeerMetrics;
 /// this host refuses at once, and each write, read and heartbeat would dial it.
 const REDIAL_AFTER: Duration = Duration::from_millis(20);
 /// A machine that is gone does not answer at all; nobody waits longer for it.
-const DIAL_TIMEOUT: Duration = Duration::from_millis(1000);
+pub const DIAL_TIMEOUT: Duration = Duration::from_millis(1000);
 
 /// A peer that has been asked and has said nothing for so long is dialled anew: after a partition
 /// that dropped packets, TCP would wait for its next retransmission, which may be seconds away.
@@ -134,12 +134,13 @@ impl Pool {
         self.hooks.get().is_some_and(|hooks| (hooks.is_failover)(term))
     }
 
-    /// Dials a peer anew, whatever connections there are, to see whether its process lives.
-    pub async fn probe(&self, to: u64) -> Probe {
+    /// Dials a peer anew, whatever connections there are, to see whether its process lives. `within` is for each of its
+    /// addresses.
+    pub async fn probe(&self, to: u64, within: Duration) -> Probe {
         let addrs = self.book.peer_addrs(to);
         let mut refused = !addrs.is_empty();
         for addr in addrs {
-            match Connection::dial(addr, self, to, Purpose::Control, DIAL_TIMEOUT).await {
+            match Connection::dial(addr, self, to, Purpose::Control, within).await {
                 Ok(connection) => return Probe::Met(Box::new(connection)),
                 Err(DialError::Connect { error, .. }) if error.kind() == ErrorKind::ConnectionRefused => {}
                 Err(error) => {
