@@ -415,7 +415,7 @@ mod tests {
             .filter_map(clap::Arg::get_long)
             .filter(|l| *l != "help")
             .collect();
-        assert_eq!(flags.len(), 25);
+        assert_eq!(flags.len(), 26);
         for argument in command
             .get_arguments()
             .filter(|argument| argument.get_long() != Some("help"))
@@ -441,7 +441,8 @@ mod tests {
              heartbeat_interval_ms = 1\nelection_timeout_min_ms = 2\nelection_timeout_max_ms = 3\n\
              user_rate_limit = 4\nuser_rate_burst = 5\n\
              cluster_version_max = 1\ninsecure_listen = true\nlog_format = \"json\"\nauth = \"on\"\n\
-             root_token_file = \"t\"\nsession_ttl = \"1d\"\nlog_filter = \"debug\"\nworker_threads = 6\n"
+             root_token_file = \"t\"\nsession_ttl = \"1d\"\nlog_filter = \"debug\"\nworker_threads = 6\n\
+             block_cache_bytes = 7\n"
         );
         let full = parse_file(&text).expect("every key");
         assert_eq!(Settings::default().or(full.clone()), full);
