@@ -115,7 +115,8 @@ impl Store {
 
 type Request = fn(&Store, usize) -> Call;
 
-/// What is measured of a store, by the number of the request.
+/// What is measured of a store, by the number of the request. Each kind has rooms of its own, if there are enough, and
+/// asks them for the first time since they were filled, unless its name says otherwise.
 const KINDS: [(&str, Request); 5] = [
     ("send", |store, number| send(store.room(number), &"x".repeat(256))),
     ("last page", last_page),
@@ -125,12 +126,15 @@ const KINDS: [(&str, Request); 5] = [
 ];
 
 fn last_page(store: &Store, number: usize) -> Call {
-    Call::get(format!("{}?limit=50", messages(store.room(number))))
+    Call::get(format!("{}?limit=50", messages(store.room(REQUESTS + number))))
 }
 
 fn page_in_the_middle(store: &Store, number: usize) -> Call {
     let after = store.middle.load(Ordering::Relaxed);
-    Call::get(format!("{}?limit=50&after={after}", messages(store.room(number))))
+    Call::get(format!(
+        "{}?limit=50&after={after}",
+        messages(store.room(2 * REQUESTS + number))
+    ))
 }
 
 /// Medians in milliseconds of the stores, which are asked in turn: what a request takes may change by half from one minute to

@@ -19,11 +19,11 @@ use crate::node::NodeCore;
 use crate::peers::connection::{Connection, DialError};
 use crate::peers::frame::Purpose;
 use crate::peers::handshake::{Greeted, HandshakeError};
+use crate::peers::pool::DIAL_TIMEOUT;
 use crate::types::{Member, Membership, StoredMembership};
 
 /// Peers that are still starting are asked again after this.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(100);
-const DIAL_TIMEOUT: Duration = Duration::from_millis(1000);
 /// How often a node that waits for its peers says so.
 const SAY_AFTER: Duration = Duration::from_secs(5);
 

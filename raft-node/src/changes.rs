@@ -24,6 +24,7 @@ use crate::peers::Purpose;
 use crate::peers::admin::{AdminRefusal, AdminReply, Change, ChangeKind, ChangeStep};
 use crate::peers::connection::Connection;
 use crate::peers::frame::{Reply, Request};
+use crate::peers::pool::DIAL_TIMEOUT;
 use crate::quorum::has_quorum;
 use crate::types::{Member, StoredMembership, TypeConfig};
 
@@ -32,7 +33,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// A node that was announced and does not appear is given up after this: whoever announced it has
 /// gone, or has made a mistake in its address.
 const CONTACT_WITHIN: Duration = Duration::from_secs(600);
-const DIAL_TIMEOUT: Duration = Duration::from_millis(1000);
 /// A change of the log that is not committed by then is looked at again; it may still be.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A learner that lacks no more entries than this has caught up: what is left takes it a moment.

@@ -342,6 +342,8 @@ fn start_logging(format: Option<LogFormat>, filter: Option<&str>) -> Result<(), 
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use clap::{CommandFactory, Parser};
 
     use super::*;
@@ -433,6 +435,32 @@ mod tests {
         }
     }
 
+    /// Of the file; `--config` names the file itself.
+    fn is_key(argument: &clap::Arg) -> bool {
+        argument
+            .get_long()
+            .is_some_and(|long| !["help", "config"].contains(&long))
+    }
+
+    #[test]
+    fn the_documented_settings_are_those_that_there_are() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/CLI.md");
+        let text = std::fs::read_to_string(path).expect("the page of the commands");
+        let (_, section) = text.split_once("## Settings of a node").expect("the section");
+        let section = section.split("\n## ").next().expect("the section");
+        let documented: BTreeSet<String> = section
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `--")?.split([' ', '[', '`']).next())
+            .map(str::to_owned)
+            .collect();
+        let flags: BTreeSet<String> = Line::command()
+            .get_arguments()
+            .filter(|argument| is_key(argument) && !argument.is_hide_set())
+            .filter_map(|argument| argument.get_long().map(str::to_owned))
+            .collect();
+        assert_eq!(documented, flags);
+    }
+
     #[test]
     fn the_layers_lose_no_setting() {
         let text = format!(
@@ -442,8 +470,14 @@ mod tests {
              user_rate_limit = 4\nuser_rate_burst = 5\n\
              cluster_version_max = 1\ninsecure_listen = true\nlog_format = \"json\"\nauth = \"on\"\n\
              root_token_file = \"t\"\nsession_ttl = \"1d\"\nlog_filter = \"debug\"\nworker_threads = 6\n\
-             block_cache_bytes = 7\n"
+             block_cache_bytes = 7\njoin = \"j\"\nlog_bytes_max = 8\nlog_age_max_s = 9\ndisk_free_min = 10\n\
+             verify_interval_s = 11\n"
         );
+        let keys = Line::command()
+            .get_arguments()
+            .filter(|argument| is_key(argument))
+            .count();
+        assert_eq!(text.lines().count(), keys);
         let full = parse_file(&text).expect("every key");
         assert_eq!(Settings::default().or(full.clone()), full);
         assert_eq!(full.clone().or(Settings::default()), full);

@@ -11,11 +11,13 @@
 //! | this one | what a node knows of its leader's death |
 //! | `inbound` | the connections that others keep to this node |
 //! | `watch` | how the death is noticed |
+//! | `probe` | how long a dial of the leader is waited for, and when it is dialled again |
 //! | `decision` | whether enough nodes have noticed it, and who is to lead: pure |
 //! | `replace` | asking the others, and campaigning |
 
 mod decision;
 mod inbound;
+mod probe;
 mod replace;
 mod watch;
 

@@ -45,7 +45,9 @@ pub enum Probe {
     Met(Box<Connection>),
     /// Nobody listens where it is to be found: its machine says so.
     Refused,
-    /// Nothing can be said: no answer in time, or a connection that ended, which a bad link may end as well.
+    /// No connection in time.
+    Silent,
+    /// Nothing can be said: a connection that ended, which a bad link may end as well.
     Unclear,
 }
 
@@ -134,25 +136,28 @@ impl Pool {
         self.hooks.get().is_some_and(|hooks| (hooks.is_failover)(term))
     }
 
-    /// Dials a peer anew, whatever connections there are, to see whether its process lives. `within` is for each of its
-    /// addresses.
+    /// Dials a peer anew, whatever connections there are, to see whether its process lives. `within` is for the connection
+    /// to each of its addresses; the handshake has a bound of its own.
     pub async fn probe(&self, to: u64, within: Duration) -> Probe {
         let addrs = self.book.peer_addrs(to);
-        let mut refused = !addrs.is_empty();
+        let mut probe = match addrs.is_empty() {
+            true => Probe::Unclear,
+            false => Probe::Refused,
+        };
         for addr in addrs {
             match Connection::dial(addr, self, to, Purpose::Control, within).await {
                 Ok(connection) => return Probe::Met(Box::new(connection)),
                 Err(DialError::Connect { error, .. }) if error.kind() == ErrorKind::ConnectionRefused => {}
                 Err(error) => {
                     tracing::debug!(peer = to, %error, "a probe said nothing");
-                    refused = false;
+                    probe = match (error, probe) {
+                        (DialError::Timeout { .. }, _) | (_, Probe::Silent) => Probe::Silent,
+                        _ => Probe::Unclear,
+                    };
                 }
             }
         }
-        match refused {
-            true => Probe::Refused,
-            false => Probe::Unclear,
-        }
+        probe
     }
 
     /// The connection to a peer, dialled if there is none.
