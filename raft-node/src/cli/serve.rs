@@ -411,23 +411,8 @@ mod tests {
 
     #[test]
     fn each_setting_is_a_flag_a_variable_and_a_key_under_one_name() {
-        let command = Line::command();
-        let flags: Vec<&str> = command
-            .get_arguments()
-            .filter_map(clap::Arg::get_long)
-            .filter(|l| *l != "help")
-            .collect();
-        assert_eq!(flags.len(), 26);
-        for argument in command
-            .get_arguments()
-            .filter(|argument| argument.get_long() != Some("help"))
-        {
-            let long = argument.get_long().expect("every setting has a flag");
-            let key = long.replace('-', "_");
-            let variable = argument
-                .get_env()
-                .and_then(|name| name.to_str())
-                .expect("every setting has a variable");
+        for [flag, variable, key] in settings(|_| true) {
+            assert_eq!(key, flag.replace('-', "_"));
             assert_eq!(variable, format!("QUORATE_{}", key.to_uppercase()));
             // A value of a wrong type: the key is known if the complaint is not that it is unknown.
             let error = parse_file(&format!("{key} = [[1]]")).expect_err("no setting is a list of lists");
@@ -435,11 +420,20 @@ mod tests {
         }
     }
 
-    /// Of the file; `--config` names the file itself.
-    fn is_key(argument: &clap::Arg) -> bool {
-        argument
-            .get_long()
-            .is_some_and(|long| !["help", "config"].contains(&long))
+    /// Flag, variable and key of each setting of a kind.
+    fn settings(of_kind: fn(&clap::Arg) -> bool) -> BTreeSet<[String; 3]> {
+        Line::command()
+            .get_arguments()
+            .filter(|argument| of_kind(argument))
+            .map(|argument| {
+                let flag = argument.get_long().expect("every setting has a flag");
+                let variable = argument
+                    .get_env()
+                    .and_then(|name| name.to_str())
+                    .expect("every setting has a variable");
+                [flag, variable, argument.get_id().as_str()].map(str::to_owned)
+            })
+            .collect()
     }
 
     #[test]
@@ -448,17 +442,18 @@ mod tests {
         let text = std::fs::read_to_string(path).expect("the page of the commands");
         let (_, section) = text.split_once("## Settings of a node").expect("the section");
         let section = section.split("\n## ").next().expect("the section");
-        let documented: BTreeSet<String> = section
+        let documented: BTreeSet<[String; 3]> = section
             .lines()
-            .filter_map(|line| line.strip_prefix("| `--")?.split([' ', '[', '`']).next())
-            .map(str::to_owned)
+            .filter_map(|line| {
+                let mut cells = line.strip_prefix("| `--")?.split("` | `");
+                let [flag, variable, key] = [cells.next()?, cells.next()?, cells.next()?];
+                // Its value, and the default behind the last of the three, are for readers.
+                let flag = flag.split([' ', '[']).next()?;
+                let key = key.split('`').next()?;
+                Some([flag, variable, key].map(str::to_owned))
+            })
             .collect();
-        let flags: BTreeSet<String> = Line::command()
-            .get_arguments()
-            .filter(|argument| is_key(argument) && !argument.is_hide_set())
-            .filter_map(|argument| argument.get_long().map(str::to_owned))
-            .collect();
-        assert_eq!(documented, flags);
+        assert_eq!(documented, settings(|argument| !argument.is_hide_set()));
     }
 
     #[test]
@@ -473,11 +468,7 @@ mod tests {
              block_cache_bytes = 7\njoin = \"j\"\nlog_bytes_max = 8\nlog_age_max_s = 9\ndisk_free_min = 10\n\
              verify_interval_s = 11\n"
         );
-        let keys = Line::command()
-            .get_arguments()
-            .filter(|argument| is_key(argument))
-            .count();
-        assert_eq!(text.lines().count(), keys);
+        assert_eq!(text.lines().count(), settings(|_| true).len());
         let full = parse_file(&text).expect("every key");
         assert_eq!(Settings::default().or(full.clone()), full);
         assert_eq!(full.clone().or(Settings::default()), full);

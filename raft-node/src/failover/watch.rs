@@ -74,12 +74,8 @@ async fn observe<S: StateStore>(core: &NodeCore<S>, leader: Vote) {
                     () = failover.asked.notified() => {}
                 }
             }
-            Probe::Refused => {
-                failover.find(leader, Some(Sign::Refused));
-                prober.rest(&probe, failover).await;
-            }
-            Probe::Silent | Probe::Unclear => {
-                failover.find(leader, None);
+            Probe::Refused | Probe::Silent | Probe::Unclear => {
+                failover.find(leader, matches!(probe, Probe::Refused).then_some(Sign::Refused));
                 prober.rest(&probe, failover).await;
             }
         }

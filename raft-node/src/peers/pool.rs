@@ -22,7 +22,7 @@ use crate::metrics::PeerMetrics;
 /// A peer that refused a connection a moment ago is not dialled again before this: a dead node on
 /// this host refuses at once, and each write, read and heartbeat would dial it.
 const REDIAL_AFTER: Duration = Duration::from_millis(20);
-/// A machine that is gone does not answer at all; nobody waits longer for it.
+/// A machine that is gone does not answer at all; nobody waits longer for it, nor for what a peer says at once.
 pub const DIAL_TIMEOUT: Duration = Duration::from_millis(1000);
 
 /// A peer that has been asked and has said nothing for so long is dialled anew: after a partition
@@ -45,9 +45,9 @@ pub enum Probe {
     Met(Box<Connection>),
     /// Nobody listens where it is to be found: its machine says so.
     Refused,
-    /// No connection in time.
+    /// At one of its addresses at least, no connection came about in time: more time may help.
     Silent,
-    /// Nothing can be said: a connection that ended, which a bad link may end as well.
+    /// Nothing can be said: a connection that ended, which a bad link may end as well, or on which the handshake failed.
     Unclear,
 }
 
