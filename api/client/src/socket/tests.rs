@@ -7,6 +7,7 @@ use futures::future::join_all;
 use futures::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, frame::coding::CloseCode};
 
@@ -249,14 +250,32 @@ async fn a_send_ends_with_its_deadline_and_says_what_is_known() {
 
 #[tokio::test]
 async fn sends_in_flight_are_bounded() {
-    let node = FakeNode::start(1, |_, _| Act::Silence).await;
-    let socket = client(&[&node.url], Duration::from_secs(1)).socket();
-    let answers = join_all((0..300).map(|n| socket.send("hall", text(&n.to_string())))).await;
-    assert_eq!(node.frames().len(), super::IN_FLIGHT_MAX);
-    let unknown = answers
-        .iter()
-        .filter(|answer| answer.as_ref().is_err_and(Error::outcome_unknown));
-    assert_eq!(unknown.count(), super::IN_FLIGHT_MAX, "the rest was never sent");
+    let full = Arc::new(Notify::new());
+    let told = Arc::clone(&full);
+    let node = FakeNode::start(1, move |number, _| {
+        if number + 1 == super::IN_FLIGHT_MAX {
+            told.notify_one();
+        }
+        Act::Silence
+    })
+    .await;
+    let patient = client(&[&node.url], LONG).socket();
+    let unanswered = (0..super::IN_FLIGHT_MAX).map(|n| tokio::spawn(patient.send("hall", text(&n.to_string()))));
+    let unanswered: Vec<_> = unanswered.collect();
+    full.notified().await;
+
+    // Another deadline than theirs: a place that is given back in time is rightly taken.
+    let hasty = super::Socket {
+        deadline: Duration::from_millis(300),
+        ..patient
+    };
+    for answer in join_all((0..3).map(|_| hasty.send("hall", text("one too many")))).await {
+        let error = answer.unwrap_err();
+        assert!(matches!(error, Error::Unavailable { .. }), "{error}");
+        assert!(error.to_string().contains("too many sends are in flight"), "{error}");
+    }
+    assert_eq!(node.frames().len(), super::IN_FLIGHT_MAX, "the rest was never sent");
+    assert!(unanswered.iter().all(|send| !send.is_finished()));
 }
 
 #[tokio::test]
