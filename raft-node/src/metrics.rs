@@ -31,6 +31,7 @@ pub struct Metrics {
     pub disk_free_bytes: IntGauge,
     pub read_index_rounds: IntCounter,
     pub memory_bytes: IntGauge,
+    pub stderr_lines_dropped: IntCounter,
     pub disk_low: IntGauge,
     pub log_retained_bytes: IntGauge,
     pub snapshot_sent_bytes: IntGauge,
@@ -199,6 +200,10 @@ impl Metrics {
                 "Rounds that confirmed the leader for linearizable reads; many reads share one.",
             )?,
             memory_bytes: IntGauge::new("process_resident_memory_bytes", "Resident memory of this process.")?,
+            stderr_lines_dropped: IntCounter::new(
+                "quorate_stderr_lines_dropped_total",
+                "Log lines that were dropped because nobody read standard error fast enough.",
+            )?,
             disk_low: IntGauge::new(
                 "quorate_disk_low",
                 "1 if less space is free than --disk-free-min: writes are refused with 507.",
@@ -265,7 +270,7 @@ impl Metrics {
             elections,
             ..
         } = &metrics;
-        let collectors: [Box<dyn prometheus::core::Collector>; 35] = [
+        let collectors: [Box<dyn prometheus::core::Collector>; 36] = [
             Box::new(metrics.has_leader.clone()),
             Box::new(metrics.is_leader.clone()),
             Box::new(metrics.leader_changes.clone()),
@@ -291,6 +296,7 @@ impl Metrics {
             Box::new(metrics.disk_free_bytes.clone()),
             Box::new(metrics.read_index_rounds.clone()),
             Box::new(metrics.memory_bytes.clone()),
+            Box::new(metrics.stderr_lines_dropped.clone()),
             Box::new(metrics.disk_low.clone()),
             Box::new(metrics.log_retained_bytes.clone()),
             Box::new(metrics.snapshot_sent_bytes.clone()),

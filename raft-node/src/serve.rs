@@ -33,13 +33,15 @@ const DRAIN_MARGIN: Duration = Duration::from_secs(1);
 const HUNG_FOR_GOOD: Duration = Duration::from_secs(30);
 /// A process that cannot go on has ended by then, one way or the other.
 const END_WITHIN: Duration = Duration::from_secs(5);
+/// The last words of a process that is killed.
+const TOLD_WITHIN: Duration = Duration::from_millis(100);
 /// How often sizes on disk and in memory are measured.
 const MEASURE_EVERY: Duration = Duration::from_secs(1);
 
 type Core = NodeCore<RocksState>;
 
-/// Runs a node until a signal ends it (`Ok`) or it cannot go on (`Err`).
-pub async fn run(config: Config) -> anyhow::Result<()> {
+/// Runs a node until a signal ends it (`Ok`) or it cannot go on (`Err`). `lines_dropped` counts what could not be logged.
+pub async fn run(config: Config, lines_dropped: impl Fn() -> u64 + Send + Sync + 'static) -> anyhow::Result<()> {
     let (fatal_tx, mut fatal_rx) = mpsc::unbounded_channel::<String>();
     let on_fatal: FatalHook = Arc::new(move |reason: String| {
         end_for_sure(reason.clone());
@@ -90,7 +92,13 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let stop_peers = CancellationToken::new();
     let core = start(&config, Box::new(peer_listener), parts, stop_peers.clone()).await?;
     let _hang_watch = HangWatch::start(log.clone(), parts_fatal)?;
-    tokio::spawn(show_metrics(core.clone(), metrics, log.clone(), node_dir.clone()));
+    let measured = Measured {
+        core: core.clone(),
+        log: log.clone(),
+        node_dir: node_dir.clone(),
+        lines_dropped: Box::new(lines_dropped),
+    };
+    tokio::spawn(measured.show_in(metrics));
     let stop_http = CancellationToken::new();
     let api = ApiConfig {
         registry,
@@ -151,7 +159,10 @@ fn end_for_sure(reason: String) {
     let watchdog = std::thread::Builder::new().name("last-resort".to_owned());
     let spawned = watchdog.spawn(move || {
         std::thread::sleep(END_WITHIN);
-        eprintln!("quorate: {reason}; a thread hangs, so the process is killed");
+        // By another thread: standard error may be what hangs.
+        let told = std::thread::Builder::new();
+        let _ = told.spawn(move || eprintln!("quorate: {reason}; a thread hangs, so the process is killed"));
+        std::thread::sleep(TOLD_WITHIN);
         // Nothing of this process runs any more after it, unlike with `abort` or `exit`.
         let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL);
     });
@@ -245,30 +256,47 @@ async fn termination() -> anyhow::Result<&'static str> {
     })
 }
 
-async fn show_metrics(core: Arc<Core>, metrics: Metrics, log: RocksLog, node_dir: Arc<NodeDir>) {
-    let mut leadership = core.raft.server_metrics();
-    let mut last_leader = None;
-    let mut ticks = tokio::time::interval(MEASURE_EVERY);
-    loop {
-        let leader = leadership.borrow_and_update().current_leader;
-        if leader.is_some() && leader != last_leader {
-            if last_leader.is_some() {
-                metrics.leader_changes.inc();
+/// What is looked at now and then, for the metrics.
+struct Measured {
+    core: Arc<Core>,
+    log: RocksLog,
+    node_dir: Arc<NodeDir>,
+    lines_dropped: Box<dyn Fn() -> u64 + Send + Sync>,
+}
+
+impl Measured {
+    async fn show_in(self, metrics: Metrics) {
+        let core = &self.core;
+        let mut leadership = core.raft.server_metrics();
+        let mut last_leader = None;
+        let mut ticks = tokio::time::interval(MEASURE_EVERY);
+        loop {
+            let leader = leadership.borrow_and_update().current_leader;
+            if leader.is_some() && leader != last_leader {
+                if last_leader.is_some() {
+                    metrics.leader_changes.inc();
+                }
+                last_leader = leader;
+                tracing::info!(leader, "leader is known");
             }
-            last_leader = leader;
-            tracing::info!(leader, "leader is known");
-        }
-        let live = core.live_leader();
-        metrics.has_leader.set(i64::from(live.is_some()));
-        metrics.is_leader.set(i64::from(live == Some(core.book.id)));
-        tokio::select! {
-            changed = leadership.changed() => if changed.is_err() { return },
-            _ = ticks.tick() => aside(|| measure(&core, &metrics, &log, &node_dir)),
+            let live = core.live_leader();
+            metrics.has_leader.set(i64::from(live.is_some()));
+            metrics.is_leader.set(i64::from(live == Some(core.book.id)));
+            tokio::select! {
+                changed = leadership.changed() => if changed.is_err() { return },
+                _ = ticks.tick() => aside(|| measure(&self, &metrics)),
+            }
         }
     }
 }
 
-fn measure(core: &Core, metrics: &Metrics, log: &RocksLog, node_dir: &NodeDir) {
+fn measure(measured: &Measured, metrics: &Metrics) {
+    let Measured {
+        core,
+        log,
+        node_dir,
+        lines_dropped,
+    } = measured;
     let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     {
         let raft = core.raft.metrics();
@@ -317,6 +345,8 @@ fn measure(core: &Core, metrics: &Metrics, log: &RocksLog, node_dir: &NodeDir) {
     if let Some(bytes) = resident_bytes(Path::new("/proc/self/statm")) {
         metrics.memory_bytes.set(gauge(bytes));
     }
+    let dropped = &metrics.stderr_lines_dropped;
+    dropped.inc_by(lines_dropped().saturating_sub(dropped.get()));
 }
 
 /// The second field is resident pages.

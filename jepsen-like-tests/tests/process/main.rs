@@ -40,6 +40,7 @@ mod sessions;
 mod snapshots;
 mod streams;
 mod torture;
+mod unread_log;
 mod versions;
 mod websockets;
 mod wiped_node;

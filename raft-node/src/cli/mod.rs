@@ -10,6 +10,7 @@ mod history;
 mod import;
 mod lists;
 mod lock;
+mod logging;
 mod login;
 mod man;
 mod node;

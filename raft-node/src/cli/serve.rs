@@ -2,7 +2,6 @@
 //! key of a TOML file, under the same name in each; the flag wins over the environment, the
 //! environment over the file, the file over the default.
 
-use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::num::{NonZeroU8, NonZeroUsize};
 use std::path::{Path, PathBuf};
@@ -15,13 +14,10 @@ use raft_node::config::{
     self, Config, ELECTION_TIMEOUT_MAX_MS, ELECTION_TIMEOUT_MIN_MS, HEARTBEAT_INTERVAL_MS, InvalidConfig,
 };
 use serde::Deserialize;
-use tracing_subscriber::EnvFilter;
 
 use super::exit::Failure;
+use super::logging::{LogFormat, Logging};
 use super::root_token;
-
-/// openraft tells of each failed heartbeat; what an operator needs of it, the node says itself.
-const LOG_FILTER: &str = "info,openraft=error";
 
 const EXAMPLES: &str = "\
 Example (the first of three nodes; the others differ in id, addresses and directory):
@@ -140,13 +136,6 @@ enum Auth {
     On,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum LogFormat {
-    Json,
-    Text,
-}
-
 impl Serve {
     /// Runs the node until it is told to stop.
     pub(crate) fn run(self) -> Result<(), Failure> {
@@ -162,7 +151,7 @@ impl Serve {
         let config = settings
             .into_config()
             .map_err(|error| Failure::Usage(error.to_string()))?;
-        start_logging(format, filter.as_deref())?;
+        let logging = Logging::start(format, filter.as_deref())?;
         for advice in unguarded.into_iter().chain(config.advice()) {
             tracing::warn!("{advice}");
         }
@@ -173,7 +162,9 @@ impl Serve {
             .map_err(Failure::local)?;
         // The runtime is dropped before the process ends: a thread that still works in RocksDB while the
         // process's statics are taken down aborts it.
-        runtime.block_on(raft_node::serve::run(config)).map_err(Failure::Local)
+        runtime
+            .block_on(raft_node::serve::run(config, logging.dropped()))
+            .map_err(Failure::Local)
     }
 }
 
@@ -322,22 +313,6 @@ fn parse_file(text: &str) -> Result<Settings, String> {
         let message = error.message().replace('\n', " ");
         line.map_or(message.clone(), |line| format!("line {line}: {message}"))
     })
-}
-
-/// Logs go to standard error: standard output is for answers.
-fn start_logging(format: Option<LogFormat>, filter: Option<&str>) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(filter.unwrap_or(LOG_FILTER))
-        .map_err(|error| Failure::Usage(format!("log-filter: {error}")))?;
-    let on_terminal = std::io::stderr().is_terminal();
-    let format = format.unwrap_or(if on_terminal { LogFormat::Text } else { LogFormat::Json });
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    match format {
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
-        LogFormat::Text => builder.with_ansi(on_terminal).try_init(),
-    }
-    .map_err(|error| Failure::Local(anyhow::anyhow!("failed to start logging: {error}")))
 }
 
 #[cfg(test)]
