@@ -26,6 +26,7 @@ use crate::metrics::Metrics;
 use crate::node::NodeCore;
 use crate::peers::transport::Tcp;
 use crate::start::{Parts, start};
+use crate::tasks::wait_at_most;
 
 /// Kept beyond what the API gives to requests in progress, so that it is the API that ends them.
 const DRAIN_MARGIN: Duration = Duration::from_secs(1);
@@ -33,14 +34,15 @@ const DRAIN_MARGIN: Duration = Duration::from_secs(1);
 const HUNG_FOR_GOOD: Duration = Duration::from_secs(30);
 /// A process that cannot go on has ended by then, one way or the other.
 const END_WITHIN: Duration = Duration::from_secs(5);
-/// The last words of a process that is killed.
-const TOLD_WITHIN: Duration = Duration::from_millis(100);
+/// The last words of a process that is killed. Standard error may be what hangs.
+const TOLD_WITHIN: Duration = Duration::from_secs(1);
 /// How often sizes on disk and in memory are measured.
 const MEASURE_EVERY: Duration = Duration::from_secs(1);
 
 type Core = NodeCore<RocksState>;
 
-/// Runs a node until a signal ends it (`Ok`) or it cannot go on (`Err`). `lines_dropped` counts what could not be logged.
+/// Runs a node until a signal ends it (`Ok`) or it cannot go on (`Err`). `lines_dropped` says how many lines could not be
+/// logged since the process started.
 pub async fn run(config: Config, lines_dropped: impl Fn() -> u64 + Send + Sync + 'static) -> anyhow::Result<()> {
     let (fatal_tx, mut fatal_rx) = mpsc::unbounded_channel::<String>();
     let on_fatal: FatalHook = Arc::new(move |reason: String| {
@@ -92,13 +94,13 @@ pub async fn run(config: Config, lines_dropped: impl Fn() -> u64 + Send + Sync +
     let stop_peers = CancellationToken::new();
     let core = start(&config, Box::new(peer_listener), parts, stop_peers.clone()).await?;
     let _hang_watch = HangWatch::start(log.clone(), parts_fatal)?;
-    let measured = Measured {
+    let gauges = Gauges {
         core: core.clone(),
         log: log.clone(),
         node_dir: node_dir.clone(),
         lines_dropped: Box::new(lines_dropped),
     };
-    tokio::spawn(measured.show_in(metrics));
+    tokio::spawn(gauges.keep_current(metrics));
     let stop_http = CancellationToken::new();
     let api = ApiConfig {
         registry,
@@ -159,10 +161,9 @@ fn end_for_sure(reason: String) {
     let watchdog = std::thread::Builder::new().name("last-resort".to_owned());
     let spawned = watchdog.spawn(move || {
         std::thread::sleep(END_WITHIN);
-        // By another thread: standard error may be what hangs.
-        let told = std::thread::Builder::new();
-        let _ = told.spawn(move || eprintln!("quorate: {reason}; a thread hangs, so the process is killed"));
-        std::thread::sleep(TOLD_WITHIN);
+        wait_at_most(TOLD_WITHIN, move || {
+            eprintln!("quorate: {reason}; a thread hangs, so the process is killed");
+        });
         // Nothing of this process runs any more after it, unlike with `abort` or `exit`.
         let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL);
     });
@@ -257,15 +258,15 @@ async fn termination() -> anyhow::Result<&'static str> {
 }
 
 /// What is looked at now and then, for the metrics.
-struct Measured {
+struct Gauges {
     core: Arc<Core>,
     log: RocksLog,
     node_dir: Arc<NodeDir>,
     lines_dropped: Box<dyn Fn() -> u64 + Send + Sync>,
 }
 
-impl Measured {
-    async fn show_in(self, metrics: Metrics) {
+impl Gauges {
+    async fn keep_current(self, metrics: Metrics) {
         let core = &self.core;
         let mut leadership = core.raft.server_metrics();
         let mut last_leader = None;
@@ -284,69 +285,78 @@ impl Measured {
             metrics.is_leader.set(i64::from(live == Some(core.book.id)));
             tokio::select! {
                 changed = leadership.changed() => if changed.is_err() { return },
-                _ = ticks.tick() => aside(|| measure(&self, &metrics)),
+                _ = ticks.tick() => aside(|| self.read(&metrics)),
             }
         }
     }
-}
 
-fn measure(measured: &Measured, metrics: &Metrics) {
-    let Measured {
-        core,
-        log,
-        node_dir,
-        lines_dropped,
-    } = measured;
-    let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-    {
-        let raft = core.raft.metrics();
-        let raft = raft.borrow_watched();
-        metrics.term.set(gauge(raft.current_term));
-        metrics.last_log_index.set(gauge(raft.last_log_index.unwrap_or(0)));
+    fn read(&self, metrics: &Metrics) {
+        let Self {
+            core,
+            log,
+            node_dir,
+            lines_dropped,
+        } = self;
+        let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        {
+            let raft = core.raft.metrics();
+            let raft = raft.borrow_watched();
+            metrics.term.set(gauge(raft.current_term));
+            metrics.last_log_index.set(gauge(raft.last_log_index.unwrap_or(0)));
+            metrics
+                .committed_index
+                .set(gauge(raft.local_committed.map_or(0, |id| id.index)));
+        }
+        metrics.applied_index.set(gauge(core.applied.borrow().index()));
+        let log = log.stats();
         metrics
-            .committed_index
-            .set(gauge(raft.local_committed.map_or(0, |id| id.index)));
+            .disk_bytes
+            .with_label_values(&["log"])
+            .set(gauge(log.disk_bytes));
+        metrics.log_retained_bytes.set(gauge(log.retained_bytes));
+        let snapshots = node_dir.unshared_tmp_bytes();
+        metrics
+            .disk_bytes
+            .with_label_values(&["snapshot"])
+            .set(gauge(snapshots));
+        metrics.disk_low.set(i64::from(core.disk.is_low()));
+        let transfers = &core.pool.transfers;
+        metrics
+            .snapshot_sent_bytes
+            .set(gauge(transfers.sent_bytes.load(Ordering::Relaxed)));
+        metrics
+            .snapshot_received_bytes
+            .set(gauge(transfers.received_bytes.load(Ordering::Relaxed)));
+        let state = core.state.stats();
+        metrics
+            .disk_bytes
+            .with_label_values(&["state"])
+            .set(gauge(state.disk_bytes));
+        for (of, bytes) in [
+            ("recent_entries", log.cache_bytes),
+            ("memtables", state.memtable_bytes),
+            ("blocks", state.block_cache_bytes),
+        ] {
+            metrics.kept_bytes.with_label_values(&[of]).set(gauge(bytes));
+        }
+        if let Ok(free) = node_dir.free_bytes() {
+            metrics.disk_free_bytes.set(gauge(free));
+        }
+        if let Some(bytes) = resident_bytes(Path::new("/proc/self/statm")) {
+            metrics.memory_bytes.set(gauge(bytes));
+        }
+        let dropped = &metrics.stderr_lines_dropped;
+        let lately = lines_dropped().saturating_sub(dropped.get());
+        if lately > 0 {
+            dropped.inc_by(lately);
+            // Said again as long as this line is dropped too: whoever reads the log knows of each gap.
+            tracing::warn!(
+                lately,
+                total = dropped.get(),
+                "log lines were dropped: nobody read them in time"
+            );
+        }
     }
-    metrics.applied_index.set(gauge(core.applied.borrow().index()));
-    let log = log.stats();
-    metrics
-        .disk_bytes
-        .with_label_values(&["log"])
-        .set(gauge(log.disk_bytes));
-    metrics.log_retained_bytes.set(gauge(log.retained_bytes));
-    let snapshots = node_dir.unshared_tmp_bytes();
-    metrics
-        .disk_bytes
-        .with_label_values(&["snapshot"])
-        .set(gauge(snapshots));
-    metrics.disk_low.set(i64::from(core.disk.is_low()));
-    let transfers = &core.pool.transfers;
-    metrics
-        .snapshot_sent_bytes
-        .set(gauge(transfers.sent_bytes.load(Ordering::Relaxed)));
-    metrics
-        .snapshot_received_bytes
-        .set(gauge(transfers.received_bytes.load(Ordering::Relaxed)));
-    let state = core.state.stats();
-    metrics
-        .disk_bytes
-        .with_label_values(&["state"])
-        .set(gauge(state.disk_bytes));
-    for (of, bytes) in [
-        ("recent_entries", log.cache_bytes),
-        ("memtables", state.memtable_bytes),
-        ("blocks", state.block_cache_bytes),
-    ] {
-        metrics.kept_bytes.with_label_values(&[of]).set(gauge(bytes));
-    }
-    if let Ok(free) = node_dir.free_bytes() {
-        metrics.disk_free_bytes.set(gauge(free));
-    }
-    if let Some(bytes) = resident_bytes(Path::new("/proc/self/statm")) {
-        metrics.memory_bytes.set(gauge(bytes));
-    }
-    let dropped = &metrics.stderr_lines_dropped;
-    dropped.inc_by(lines_dropped().saturating_sub(dropped.get()));
 }
 
 /// The second field is resident pages.

@@ -2,6 +2,9 @@
 
 use std::future::Future;
 use std::io;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use quorate_storage::FatalHook;
 use tokio::runtime::{Handle, RuntimeFlavor};
@@ -40,6 +43,20 @@ pub fn start_blocking(work: impl FnOnce() + Send + 'static) {
     match has_one_thread() {
         true => work(),
         false => drop(tokio::task::spawn_blocking(work)),
+    }
+}
+
+/// Does what may never come back, such as writing where nobody reads, and waits for it so long and no longer.
+pub fn wait_at_most(limit: Duration, work: impl FnOnce() + Send + 'static) {
+    let (done, wait) = mpsc::channel::<()>();
+    let thread = thread::Builder::new().name("bounded-wait".to_owned()).spawn(move || {
+        work();
+        drop(done);
+    });
+    // Without a thread there is nothing to wait for.
+    if thread.is_ok() {
+        // Ends when the sender is dropped, be it by a panic, or with the time.
+        let _ = wait.recv_timeout(limit);
     }
 }
 

@@ -3,9 +3,11 @@
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use quorate_client::Error;
 use quorate_client::wire::Problem;
+use raft_node::tasks::wait_at_most;
 
 use super::output::{Format, Output, visible};
 
@@ -15,6 +17,8 @@ const REFUSED: u8 = 1;
 const USAGE: u8 = 2;
 /// A write may have been applied or not.
 const UNKNOWN: u8 = 3;
+/// How long whoever reads standard error may take for the line. A node that failed must end, also if a journal hangs.
+const TOLD_WITHIN: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -172,8 +176,10 @@ impl Failure {
                     problem.to_string()
                 }
             };
-            // Without standard error there is nobody to tell; the exit code remains.
-            let _ = writeln!(std::io::stderr(), "{line}");
+            // Without standard error, or if nobody reads it, there is nobody to tell; the exit code remains.
+            wait_at_most(TOLD_WITHIN, move || {
+                let _ = writeln!(std::io::stderr(), "{line}");
+            });
         }
         ExitCode::from(self.code())
     }

@@ -1,19 +1,21 @@
 //! What a node logs: lines on standard error, written by a thread of their own. Who should read them and does not (a full
 //! pipe, a journal that hangs) would otherwise hold up requests and heartbeats; so what does not fit is dropped, and counted.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::IsTerminal;
-use std::sync::mpsc;
+use std::panic::{self, PanicHookInfo};
 use std::thread;
 use std::time::Duration;
 
+use raft_node::tasks::wait_at_most;
 use serde::Deserialize;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
 use super::exit::Failure;
 
-/// Lines that wait to be written; beyond it they are dropped. A second of a node that logs every request, and one or two
-/// megabytes.
+/// Lines that wait to be written; beyond it they are dropped. A busy node that logs every request (`debug`) fills it within
+/// a tenth of a second, one that logs as it does by default in hours; of the usual length they take a megabyte.
 const WAITING_LINES_MAX: usize = 4096;
 /// How long the end of the process waits for them to be written. Above what the library gives itself.
 const WRITTEN_WITHIN: Duration = Duration::from_secs(2);
@@ -52,14 +54,15 @@ impl Logging {
             LogFormat::Text => builder.with_ansi(on_terminal).try_init(),
         }
         .map_err(|error| Failure::Local(anyhow::anyhow!("failed to start logging: {error}")))?;
+        panic::set_hook(Box::new(log_panic));
         Ok(Self {
             writer: Some(writer),
             dropped,
         })
     }
 
-    /// Counts the lines that were dropped.
-    pub(super) fn dropped(&self) -> impl Fn() -> u64 + Send + Sync + 'static {
+    /// Says how many lines were dropped since the start.
+    pub(super) fn count_dropped(&self) -> impl Fn() -> u64 + Send + Sync + 'static {
         let dropped = self.dropped.clone();
         move || dropped.dropped_lines() as u64
     }
@@ -68,15 +71,67 @@ impl Logging {
 impl Drop for Logging {
     fn drop(&mut self) {
         let writer = self.writer.take();
-        let (written, wait) = mpsc::channel::<()>();
-        // Aside: if the queue is full the library says so on standard output, which may be as full.
-        let dropping = thread::Builder::new().spawn(move || {
-            drop(writer);
-            drop(written);
-        });
-        if dropping.is_ok() {
-            // Ends when the sender is dropped, or with the time.
-            let _ = wait.recv_timeout(WRITTEN_WITHIN);
+        // If the queue is full the library says so on standard output, which may be as full.
+        wait_at_most(WRITTEN_WITHIN, || drop(writer));
+    }
+}
+
+/// A line like the others. The hook that Rust has would write to standard error itself, and may wait there forever.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let thread = thread::current();
+    let thread = thread.name().unwrap_or("?");
+    let at = panic.location().map(ToString::to_string).unwrap_or_default();
+    let text = panic.payload_as_str().unwrap_or("for a reason that is not text");
+    // Only with RUST_BACKTRACE, as usual.
+    let trace = Backtrace::capture();
+    let backtrace = (trace.status() == BacktraceStatus::Captured).then(|| tracing::field::display(trace));
+    tracing::error!(thread, at, backtrace, "panicked: {text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().expect("no writer panics").extend(bytes);
+            Ok(bytes.len())
         }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_panic_is_logged_as_a_line_of_json() {
+        let written = Written::default();
+        let lines = written.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .json()
+            .flatten_event(true)
+            .with_writer(move || lines.clone())
+            .finish();
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(log_panic));
+        let ended = thread::Builder::new().name("unlucky".to_owned()).spawn(|| {
+            tracing::subscriber::with_default(subscriber, || panic!("the sky\nfell"));
+        });
+        let ended = ended.expect("a thread").join();
+        panic::set_hook(before);
+        assert!(ended.is_err());
+
+        let written = written.0.lock().expect("no writer panics");
+        let line: serde_json::Value = serde_json::from_slice(&written).expect("one line of JSON");
+        assert_eq!(line["level"], "ERROR");
+        assert_eq!(line["message"], "panicked: the sky\nfell");
+        assert_eq!(line["thread"], "unlucky");
+        assert!(line["at"].as_str().expect("a place").contains("logging.rs:"), "{line}");
     }
 }

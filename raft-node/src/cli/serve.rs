@@ -163,7 +163,7 @@ impl Serve {
         // The runtime is dropped before the process ends: a thread that still works in RocksDB while the
         // process's statics are taken down aborts it.
         runtime
-            .block_on(raft_node::serve::run(config, logging.dropped()))
+            .block_on(raft_node::serve::run(config, logging.count_dropped()))
             .map_err(Failure::Local)
     }
 }
