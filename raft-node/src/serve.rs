@@ -26,7 +26,7 @@ use crate::metrics::Metrics;
 use crate::node::NodeCore;
 use crate::peers::transport::Tcp;
 use crate::start::{Parts, start};
-use crate::tasks::wait_at_most;
+use crate::tasks::tell_last;
 
 /// Kept beyond what the API gives to requests in progress, so that it is the API that ends them.
 const DRAIN_MARGIN: Duration = Duration::from_secs(1);
@@ -34,8 +34,6 @@ const DRAIN_MARGIN: Duration = Duration::from_secs(1);
 const HUNG_FOR_GOOD: Duration = Duration::from_secs(30);
 /// A process that cannot go on has ended by then, one way or the other.
 const END_WITHIN: Duration = Duration::from_secs(5);
-/// The last words of a process that is killed. Standard error may be what hangs.
-const TOLD_WITHIN: Duration = Duration::from_secs(1);
 /// How often sizes on disk and in memory are measured.
 const MEASURE_EVERY: Duration = Duration::from_secs(1);
 
@@ -161,9 +159,7 @@ fn end_for_sure(reason: String) {
     let watchdog = std::thread::Builder::new().name("last-resort".to_owned());
     let spawned = watchdog.spawn(move || {
         std::thread::sleep(END_WITHIN);
-        wait_at_most(TOLD_WITHIN, move || {
-            eprintln!("quorate: {reason}; a thread hangs, so the process is killed");
-        });
+        tell_last(format!("quorate: {reason}; a thread hangs, so the process is killed"));
         // Nothing of this process runs any more after it, unlike with `abort` or `exit`.
         let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL);
     });

@@ -1,13 +1,16 @@
 //! Tasks without which a node is of no use, and work that must not hold them up.
 
 use std::future::Future;
-use std::io;
+use std::io::{self, Write};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use quorate_storage::FatalHook;
 use tokio::runtime::{Handle, RuntimeFlavor};
+
+/// How long whoever reads standard error may take for the last line of a process, which must end also if he hangs.
+const TOLD_WITHIN: Duration = Duration::from_secs(1);
 
 /// Runs a task whose panic ends the process: a node that lives on without it would look healthy and
 /// answer nothing right.
@@ -58,6 +61,13 @@ pub fn wait_at_most(limit: Duration, work: impl FnOnce() + Send + 'static) {
         // Ends when the sender is dropped, be it by a panic, or with the time.
         let _ = wait.recv_timeout(limit);
     }
+}
+
+/// Says the last line of a process on standard error. If that is closed, or nobody reads it, there is nobody to tell.
+pub fn tell_last(line: String) {
+    wait_at_most(TOLD_WITHIN, move || {
+        let _ = writeln!(io::stderr(), "{line}");
+    });
 }
 
 fn has_one_thread() -> bool {

@@ -1,13 +1,11 @@
 //! How a command ends when it does not succeed: one clear line on standard error (with
 //! `--output json` a problem as the API writes it), and an exit code that scripts can branch on.
 
-use std::io::Write;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use quorate_client::Error;
 use quorate_client::wire::Problem;
-use raft_node::tasks::wait_at_most;
+use raft_node::tasks::tell_last;
 
 use super::output::{Format, Output, visible};
 
@@ -17,8 +15,6 @@ const REFUSED: u8 = 1;
 const USAGE: u8 = 2;
 /// A write may have been applied or not.
 const UNKNOWN: u8 = 3;
-/// How long whoever reads standard error may take for the line. A node that failed must end, also if a journal hangs.
-const TOLD_WITHIN: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -176,10 +172,8 @@ impl Failure {
                     problem.to_string()
                 }
             };
-            // Without standard error, or if nobody reads it, there is nobody to tell; the exit code remains.
-            wait_at_most(TOLD_WITHIN, move || {
-                let _ = writeln!(std::io::stderr(), "{line}");
-            });
+            // Whoever does not read it has the exit code.
+            tell_last(line);
         }
         ExitCode::from(self.code())
     }

@@ -14,8 +14,8 @@ use tracing_subscriber::EnvFilter;
 
 use super::exit::Failure;
 
-/// Lines that wait to be written; beyond it they are dropped. A busy node that logs every request (`debug`) fills it within
-/// a tenth of a second, one that logs as it does by default in hours; of the usual length they take a megabyte.
+/// Lines that wait to be written; beyond it they are dropped. Many more than a node logs at once by default, so that only a
+/// reader who is gone, or a filter such as `debug` under load, fills it. The library bounds lines, not bytes.
 const WAITING_LINES_MAX: usize = 4096;
 /// How long the end of the process waits for them to be written. Above what the library gives itself.
 const WRITTEN_WITHIN: Duration = Duration::from_secs(2);
